@@ -1,0 +1,1 @@
+"""Frame-Action Cross-Attention Temporal Modeling (FACT): tensors in, tensors out."""

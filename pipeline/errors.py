@@ -1,0 +1,40 @@
+"""Everything ``pipeline`` raises on purpose, drawn as one tree.
+
+Each message says what was asked, what was found and what to do.
+"""
+
+
+class PipelineError(Exception):
+    """Base of everything ``pipeline`` raises on purpose."""
+
+
+class SettingsError(PipelineError, ValueError):
+    """A setting is unknown, malformed or contradicts another."""
+
+
+class WeightsError(PipelineError):
+    """Model weights cannot be had, or do not fit the architecture."""
+
+
+class VideoError(PipelineError):
+    """A video cannot be read as asked; the message starts with its path."""
+
+
+class NotAVideoError(VideoError):
+    """The file's content is not a video: text, audio only, empty, or an unknown container."""
+
+
+class CorruptVideoError(VideoError):
+    """The file is a video but its pictures cannot all be decoded."""
+
+
+class LabelError(PipelineError, ValueError):
+    """A label file, mapping or split cannot be used; the message names the file."""
+
+
+class DatasetError(PipelineError):
+    """The videos, labels and features at hand do not make a data set."""
+
+
+class TrainingError(PipelineError):
+    """Training cannot start or go on."""
