@@ -1,0 +1,1 @@
+"""Prefect lives here and nowhere else: tasks, flows, deployments and the command line."""

@@ -1,0 +1,1 @@
+"""The steps from video to scores as plain functions."""

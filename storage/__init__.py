@@ -1,0 +1,1 @@
+"""Bytes at rest: features, labels, text embeddings, predictions and runs. No torch here."""
