@@ -1,0 +1,198 @@
+"""Token branches and the attention between branches.
+
+Axes: B batch, M tokens, T steps (or predicted segments), A token width, H width between blocks, X source and Y
+target of an attention. Attribute names are those of published checkpoints (FACT.md section 11).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fact.positions import add_position
+from fact.recurrent import run_gru
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sequence:
+    """A padded sequence of features: steps, predicted segments or tokens."""
+
+    features: Tensor
+    """(B, X, H)."""
+    position: Tensor | None
+    """Added where positions matter; (B or 1, X, P) with P <= H; None is zero."""
+    valid: Tensor | None
+    """(B, X) bool, False on padding; None when nothing is padded."""
+    lengths: tuple[int, ...]
+    """Valid entries of each video, on the host."""
+
+    @property
+    def padding(self) -> Tensor | None:
+        """(B, X) bool, True on padding, as torch's attention wants it."""
+        return None if self.valid is None else ~self.valid
+
+
+class FeedForward(nn.Module):
+    """Not a module of its own in published checkpoints: a base that gives a layer its two linear maps."""
+
+    def __init__(self, width: int, *, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, feedforward_dim)
+        self.linear2 = nn.Linear(feedforward_dim, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """linear(dropout(relu(linear(x)))), shape of the input."""
+        out: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        return out
+
+
+class SALayer(FeedForward):
+    """Self-attention among tokens and a feed-forward map, each with residual and norm after it."""
+
+    def __init__(self, width: int, *, heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__(width, feedforward_dim=feedforward_dim, dropout=dropout)
+        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, tokens_BMA: Tensor, *, position: Tensor | None, padding_BM: Tensor | None) -> Tensor:
+        """Tokens that have seen each other, (B, M, A)."""
+        query = add_position(tokens_BMA, position)
+        attended, _ = self.multihead_attn(
+            query, query, tokens_BMA, key_padding_mask=padding_BM, need_weights=False
+        )
+        tokens_BMA = self.norm1(tokens_BMA + self.dropout(attended))
+        out: Tensor = self.norm2(tokens_BMA + self.dropout(self.feed_forward(tokens_BMA)))
+        return out
+
+
+class SCALayer(FeedForward):
+    """Self-attention among tokens, cross-attention to the steps, feed-forward; norms after each."""
+
+    def __init__(
+        self, width: int, *, memory_dim: int, heads: int, feedforward_dim: int, dropout: float
+    ) -> None:
+        super().__init__(width, feedforward_dim=feedforward_dim, dropout=dropout)
+        self.self_attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(
+            width, heads, dropout=dropout, batch_first=True, kdim=memory_dim, vdim=memory_dim
+        )
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(
+        self, tokens_BMA: Tensor, *, position: Tensor | None, padding_BM: Tensor | None, memory: Sequence
+    ) -> Tensor:
+        """Tokens that have seen each other and the steps, (B, M, A)."""
+        query = add_position(tokens_BMA, position)
+        attended, _ = self.self_attn(
+            query, query, tokens_BMA, key_padding_mask=padding_BM, need_weights=False
+        )
+        tokens_BMA = self.norm1(tokens_BMA + self.dropout(attended))
+        attended, _ = self.multihead_attn(
+            add_position(tokens_BMA, position),
+            add_position(memory.features, memory.position),
+            memory.features,
+            key_padding_mask=memory.padding,
+            need_weights=False,
+        )
+        tokens_BMA = self.norm2(tokens_BMA + self.dropout(attended))
+        out: Tensor = self.norm3(tokens_BMA + self.dropout(self.feed_forward(tokens_BMA)))
+        return out
+
+
+class SADecoder(nn.Module):
+    """Token branch ``sa``: self-attention layers and a linear map A -> H."""
+
+    def __init__(
+        self, width: int, out_dim: int, *, num_layers: int, heads: int, feedforward_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            SALayer(width, heads=heads, feedforward_dim=feedforward_dim, dropout=dropout)
+            for _ in range(num_layers)
+        )
+        self.out_linear = nn.Linear(width, out_dim)
+
+    def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
+        """Tokens of width H; the memory is not looked at."""
+        del memory
+        x_BMA = tokens.features
+        for layer in self.layers:
+            x_BMA = layer(x_BMA, position=tokens.position, padding_BM=tokens.padding)
+        out: Tensor = self.out_linear(x_BMA)
+        return out
+
+
+class SCADecoder(nn.Module):
+    """Token branch ``sca``: self- and cross-attention layers, a norm and a linear map A -> H."""
+
+    def __init__(
+        self, width: int, out_dim: int, *, num_layers: int, heads: int, feedforward_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            SCALayer(width, memory_dim=out_dim, heads=heads, feedforward_dim=feedforward_dim, dropout=dropout)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.out_linear = nn.Linear(width, out_dim)
+
+    def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
+        """Tokens of width H that have attended to the memory, whose width is H too."""
+        x_BMA = tokens.features
+        for layer in self.layers:
+            x_BMA = layer(x_BMA, position=tokens.position, padding_BM=tokens.padding, memory=memory)
+        out: Tensor = self.out_linear(self.norm(x_BMA))
+        return out
+
+
+class GRUDecoder(nn.Module):
+    """Token branches ``gru`` and ``gru_om``: a bidirectional GRU over tokens in their order, then a norm.
+
+    ``out_dim`` adds a linear map A -> H; without it A is the width between blocks.
+    """
+
+    def __init__(self, width: int, out_dim: int | None, *, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        between = dropout if num_layers > 1 else 0.0
+        self.gru = nn.GRU(
+            width, width // 2, num_layers, batch_first=True, bidirectional=True, dropout=between
+        )
+        self.layernorm = nn.LayerNorm(width)
+        self.out_map = nn.Identity() if out_dim is None else nn.Linear(width, out_dim)
+
+    def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
+        """Tokens of width H; positions and memory are not looked at, the order says where a token is."""
+        del memory
+        out: Tensor = self.out_map(self.layernorm(run_gru(self.gru, tokens.features, tokens.lengths)))
+        return out
+
+
+class CrossBranchAttention(nn.Module):
+    """What each target takes from the other branch (FACT, CVPR 2024, section 3.3): one head of width H."""
+
+    def __init__(self, *, source_dim: int, target_dim: int, out_dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.X_K = nn.Linear(source_dim, target_dim)
+        self.X_V = nn.Linear(source_dim, target_dim)
+        self.Y_Q = nn.Linear(target_dim, target_dim)
+        self.Y_W = nn.Linear(2 * target_dim, out_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Sequence, target: Sequence) -> tuple[Tensor, Tensor]:
+        """Updated targets (B, Y, out) and the attention logits (B, Y, X); padded sources carry no weight."""
+        key_BXH = self.X_K(add_position(source.features, source.position))
+        query_BYH = self.Y_Q(add_position(target.features, target.position))
+        logits_BYX = torch.bmm(query_BYH, key_BXH.transpose(1, 2)) / math.sqrt(key_BXH.shape[-1])
+        seen_BYX = logits_BYX
+        if source.padding is not None:
+            seen_BYX = logits_BYX.masked_fill(source.padding[:, None], -math.inf)
+        taken_BYH = torch.bmm(seen_BYX.softmax(-1), self.X_V(source.features))
+        joined = self.dropout(torch.cat([target.features, taken_BYH], dim=-1))
+        out: Tensor = self.Y_W(joined)
+        return out, logits_BYX
