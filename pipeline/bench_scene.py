@@ -1,22 +1,22 @@
 """Pictures of an assembly bench: wood, bins of parts, a jig, and the hand that works there.
 
-Everything is drawn anti-aliased on a canvas twice the size of the picture and shrunk, so that edges stay smooth
-where a part moves by a fraction of a pixel. What matters lies in the middle square of the picture, because
-feature extractors look at a centre crop.
+Everything is drawn anti-aliased on a canvas twice the size of the picture and shrunk, so that edges stay
+smooth where a part moves by a fraction of a pixel. What matters lies in the middle square of the picture,
+because feature extractors look at a centre crop.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Image = npt.NDArray[np.uint8]
-Points = npt.NDArray[np.float64]
-Colour = tuple[int, int, int]
+from pipeline import bench_parts as parts
+from pipeline.bench_parts import Assembly, Colour, Image, Points, shade, turned
+
 Held = Literal["base plate", "gear", "ball", "screwdriver", "assembly"]
 
 WIDTH, HEIGHT = 320, 240
@@ -24,31 +24,31 @@ WIDTH, HEIGHT = 320, 240
 
 _ZOOM = 2
 _CANVAS = (WIDTH * _ZOOM, HEIGHT * _ZOOM)
-# OpenCV takes coordinates as integers with this many fractional bits.
-_BITS = 4
-
-# Fixed places on the canvas, in canvas pixels.
-_BINS: Mapping[str, tuple[float, float]] = {"plates": (196, 84), "gears": (320, 84), "balls": (444, 84)}
-_JIG, _TRAY, _BUTTON, _REST = (318, 262), (160, 268), (484, 208), (488, 338)
-# Seats on the base plate, relative to its centre.
-_GEAR_SEAT, _BALL_SEAT, _SCREW_SEAT = (-34, 0), (42, -22), (42, 28)
-
-_STEEL: Colour = (88, 142, 200)
-_BRASS: Colour = (238, 166, 40)
-_RED: Colour = (214, 40, 58)
-_LIME: Colour = (166, 214, 48)
-_DARK: Colour = (40, 42, 48)
-_GEAR_RADIUS, _BALL_RADIUS = 44.0, 27.0
 # A part in the hand is nearer to the camera than one on the bench.
-_LIFT = 1.25
+_LIFT = 1.4
+_DRIVER_REST_ANGLE = 0.15
 
 
-class Stroke(NamedTuple):
-    """A round-ended line on the canvas."""
+def _beside(place: tuple[float, float], offset: tuple[float, float]) -> tuple[float, float]:
+    return place[0] + offset[0], place[1] + offset[1]
 
-    points: Points
-    width: float
-    colour: Colour
+
+_JIG = (318.0, 262.0)
+# Canvas pixels; the centre crop shows x from about 110 to 530.
+_PLACES: Mapping[str, tuple[float, float]] = {
+    "plates": (196, 84),
+    "gears": (320, 84),
+    "balls": (444, 84),
+    "jig": _JIG,
+    "gear seat": _beside(_JIG, parts.GEAR_SEAT),
+    "ball seat": _beside(_JIG, parts.BALL_SEAT),
+    "screw": _beside(_JIG, parts.SCREW_SEAT),
+    "tray": (160, 268),
+    "button": (484, 208),
+    "driver": (500, 255),
+    "away": (470, 660),
+}
+_ON_JIG = frozenset({"jig", "gear seat", "ball seat", "screw"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +74,9 @@ def _pose(reach: float, *tips: tuple[float, float]) -> HandPose:
 
 POSES: Mapping[str, HandPose] = {
     "open": _pose(6, (-70, 44), (-40, -16), (-10, -32), (20, -22), (50, 8)),
-    "pinch": _pose(24, (-36, 14), (-20, -8), (2, -12), (20, -2), (32, 18)),
-    "carry": _pose(46, (-74, 10), (-38, -26), (-8, -34), (22, -28), (54, -6)),
-    "fist": _pose(84, (-16, 30), (-24, 30), (-8, 24), (8, 28), (24, 40)),
+    "pinch": _pose(38, (-36, 14), (-20, -8), (2, -12), (20, -2), (32, 18)),
+    "carry": _pose(54, (-74, 10), (-38, -26), (-8, -34), (22, -28), (54, -6)),
+    "fist": _pose(parts.DRIVER_REACH, (-16, 30), (-24, 30), (-8, 24), (8, 28), (24, 40)),
     "point": _pose(30, (-20, 50), (-10, -32), (-6, 36), (10, 40), (26, 52)),
     "palm": _pose(-66, (-58, 40), (-20, -26), (-4, -34), (12, -28), (28, -8)),
 }
@@ -98,13 +98,8 @@ class BenchState:
     pose: HandPose
     held: Held | None = None
     plate_on_jig: bool = False
-    gear_in: bool = False
-    ball_in: bool = False
     plate_away: bool = False
-    gear_angle: float = 0.0
-    """Radians, of the gear held or on the plate."""
-    screw_angle: float = 0.0
-    """Radians, of the screw and of the screwdriver in the hand."""
+    assembly: Assembly = field(default_factory=Assembly)
     pressed: float = 0.0
     """How far the button is down, 0 to 1."""
     lamp: float = 0.0
@@ -138,9 +133,9 @@ class BenchLook:
         return cls(
             shift=(float(rng.uniform(-8, 8)), float(rng.uniform(-6, 6))),
             jig_shift=(float(rng.uniform(-8, 8)), float(rng.uniform(-8, 8))),
-            wood=_colour(wood * rng.uniform(0.96, 1.04, 3)),
-            skin=_colour(skin * rng.uniform(0.97, 1.03, 3)),
-            sleeve=_colour(sleeve * rng.uniform(0.9, 1.1, 3)),
+            wood=parts.colour(wood * rng.uniform(0.96, 1.04, 3)),
+            skin=parts.colour(skin * rng.uniform(0.97, 1.03, 3)),
+            sleeve=parts.colour(sleeve * rng.uniform(0.9, 1.1, 3)),
             light=float(rng.uniform(0.92, 1.06)),
             light_slope=(float(rng.uniform(-0.08, 0.08)), float(rng.uniform(-0.06, 0.06))),
             noise=float(rng.uniform(1.2, 2.2)),
@@ -148,321 +143,206 @@ class BenchLook:
 
     def place(self, name: str) -> tuple[float, float]:
         """Where a named place lies on the canvas, in canvas pixels."""
-        x, y = _PLACES[name]
-        dx, dy = self.jig_shift if name in _ON_JIG else (0.0, 0.0)
-        return x + dx + self.shift[0], y + dy + self.shift[1]
+        moved = _beside(_PLACES[name], self.shift)
+        return _beside(moved, self.jig_shift) if name in _ON_JIG else moved
 
 
-def _beside(place: tuple[float, float], offset: tuple[float, float]) -> tuple[float, float]:
-    return place[0] + offset[0], place[1] + offset[1]
+class _Stroke(NamedTuple):
+    """A round-ended line on the canvas."""
+
+    points: Points
+    width: float
+    paint: Colour
 
 
-_PLACES: Mapping[str, tuple[float, float]] = {
-    **_BINS,
-    "jig": _JIG,
-    "gear seat": _beside(_JIG, _GEAR_SEAT),
-    "ball seat": _beside(_JIG, _BALL_SEAT),
-    "screw": _beside(_JIG, _SCREW_SEAT),
-    "tray": _TRAY,
-    "button": _BUTTON,
-    "rest": _REST,
-    # The driver is held behind its tip; this is where the tip lies while it rests.
-    "driver": _beside(_REST, (12, -83)),
-    "away": (470, 660),
-}
-_ON_JIG = frozenset({"jig", "gear seat", "ball seat", "screw"})
+class _Hand(NamedTuple):
+    """Where the point between the finger tips is, and which way the forearm points."""
+
+    grip: Points
+    angle: float
 
 
 class BenchPainter:
-    """Draws the pictures of one video; what never changes is drawn once."""
+    """Draws the pictures of one video in order; what does not change is drawn once."""
 
     def __init__(self, look: BenchLook, rng: np.random.Generator) -> None:
         self._look = look
-        self._bench = _empty_bench(look, rng)
+        self._empty = _empty_bench(look, rng)
+        self._laid, self._laid_for = self._empty, BenchState(target=(0, 0), pose=POSES["open"])
         self._light = _lighting(look)
         self._glow = _glow(look.place("button"))
         noise = rng.standard_normal((6, HEIGHT, WIDTH, 3), dtype=np.float32) * look.noise
         self._noise = noise.round().astype(np.int16)
+        self._rng = rng
 
-    def paint(self, state: BenchState, *, index: int) -> Image:
-        """The picture of ``state``: (HEIGHT, WIDTH, 3) uint8 RGB; ``index`` picks the camera noise."""
-        canvas = self._bench.copy()
-        self._paint_things(canvas, state)
-        elbow, grip, angle = _arm(state)
-        strokes = _arm_strokes(elbow, grip, angle, self._look.sleeve) + _hand_strokes(
-            state.pose, grip, angle, self._look.skin
-        )
-        canvas = _shadowed(canvas, strokes, state)
-        _paint_held(canvas, state, angle)
-        _paint_hand(canvas, strokes, state.pose, grip, angle, self._look.skin)
+    def paint(self, state: BenchState) -> Image:
+        """The picture of ``state``: (HEIGHT, WIDTH, 3) uint8 RGB."""
+        self._lay_out(state)
+        hand = _hand(state)
+        strokes = _arm_strokes(hand, self._look.sleeve) + _hand_strokes(state.pose, hand, self._look.skin)
+        canvas = _shadowed(self._laid, strokes, state)
+        _paint_held(canvas, state, hand.angle)
+        _paint_hand(canvas, strokes, state.pose, hand, skin=self._look.skin)
         picture = cv2.resize(canvas, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         picture = cv2.multiply(picture, self._light, scale=1 / 128)
         if state.lamp > 0:
             picture = cv2.addWeighted(picture, 1.0, self._glow, state.lamp, 0)
-        # Seven is coprime to the pool's size, so the same noise never repeats at a steady beat of two or three.
-        noise = self._noise[(index * 7 + index // 6) % len(self._noise)]
-        noisy: Image = cv2.add(picture, noise, dtype=cv2.CV_8U)
+        noisy: Image = cv2.add(picture, self._noise[self._rng.integers(len(self._noise))], dtype=cv2.CV_8U)
         return noisy
 
-    def _paint_things(self, canvas: Image, state: BenchState) -> None:
-        look = self._look
+    def _lay_out(self, state: BenchState) -> None:
+        """Put the things where ``state`` has them; while only the hand moves, they stay as they were."""
+        if self._laid is not self._empty and _things(state) == _things(self._laid_for):
+            return
+        canvas, look = self._empty.copy(), self._look
         if state.plate_on_jig:
-            _assembly(canvas, look.place("jig"), 0.0, state)
+            parts.paint_assembly(canvas, look.place("jig"), 0.0, assembly=state.assembly)
         if state.plate_away:
-            _assembly(canvas, look.place("tray"), math.pi / 2, state)
+            parts.paint_assembly(canvas, look.place("tray"), math.pi / 2, assembly=state.assembly)
         if state.held != "screwdriver":
-            _screwdriver(canvas, look.place("rest"), 0.15, 0.0)
-        _button(canvas, look.place("button"), pressed=state.pressed, lamp=state.lamp)
+            parts.paint_screwdriver(canvas, look.place("driver"), _DRIVER_REST_ANGLE, roll=0.0)
+        parts.paint_button(canvas, look.place("button"), pressed=state.pressed, lamp=state.lamp)
+        self._laid, self._laid_for = canvas, state
 
 
-def _colour(values: npt.ArrayLike) -> Colour:
-    red, green, blue = np.clip(np.asarray(values), 0, 255).round().astype(int).tolist()
-    return red, green, blue
+def _things(state: BenchState) -> tuple[object, ...]:
+    in_hand = state.held == "screwdriver"
+    return state.plate_on_jig, state.plate_away, state.assembly, in_hand, state.pressed, state.lamp
 
 
-def _shade(colour: Colour, gain: float) -> Colour:
-    return _colour(np.array(colour) * gain)
-
-
-def _fixed(points: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    return np.round(np.asarray(points, dtype=np.float64) * (1 << _BITS)).astype(np.int32)
-
-
-def _polygon(canvas: Image, points: Points, colour: Colour | int) -> None:
-    cv2.fillPoly(canvas, [_fixed(points)], colour, cv2.LINE_AA, _BITS)
-
-
-def _disc(canvas: Image, centre: tuple[float, float] | Points, radius: float, colour: Colour | int) -> None:
-    x, y = _fixed(centre).tolist()
-    cv2.circle(canvas, (x, y), round(radius * (1 << _BITS)), colour, cv2.FILLED, cv2.LINE_AA, _BITS)
-
-
-def _line(canvas: Image, points: npt.ArrayLike, colour: Colour | int, width: float) -> None:
-    cv2.polylines(canvas, [_fixed(points)], False, colour, max(1, round(width)), cv2.LINE_AA, _BITS)  # noqa: FBT003
-
-
-def _turned(points: npt.ArrayLike, centre: tuple[float, float] | Points, angle: float) -> Points:
-    """Points given around the origin, turned clockwise on the screen and moved to ``centre``."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])
-    return np.asarray(points, dtype=np.float64) @ turn + np.asarray(centre, dtype=np.float64)
-
-
-def _rounded_box(width: float, height: float, radius: float) -> Points:
-    """Outline of a box with round corners around the origin."""
-    arc = np.linspace(0, math.pi / 2, 6)
-    corner = radius * np.stack([np.cos(arc), np.sin(arc)], axis=1)
-    x, y = width / 2 - radius, height / 2 - radius
-    centres = ((x, y), (-x, y), (-x, -y), (x, -y))
-    return np.concatenate([_turned(corner, centre, k * math.pi / 2) for k, centre in enumerate(centres)])
-
-
-def _gear(canvas: Image, centre: tuple[float, float] | Points, radius: float, angle: float) -> None:
-    steps = (np.arange(48) + np.tile([-0.25, 0.25, 0.0, 0.0], 12)) * (math.tau / 48) + angle
-    rim = np.stack([np.cos(steps), np.sin(steps)], axis=1) * (radius * np.tile([1.0, 1.0, 0.8, 0.8], 12))[:, None]
-    _polygon(canvas, rim * 1.04 + np.asarray(centre) + (0, 2), _shade(_BRASS, 0.55))
-    _polygon(canvas, rim + np.asarray(centre), _BRASS)
-    _disc(canvas, centre, radius * 0.68, _shade(_BRASS, 1.12))
-    holes = angle + np.arange(4) * math.tau / 4
-    for x, y in np.stack([np.cos(holes), np.sin(holes)], axis=1) * radius * 0.45 + np.asarray(centre):
-        _disc(canvas, (x, y), radius * 0.15, _shade(_BRASS, 0.4))
-    _disc(canvas, centre, radius * 0.18, _DARK)
-
-
-def _ball(canvas: Image, centre: tuple[float, float] | Points, radius: float) -> None:
-    x, y = np.asarray(centre).tolist()
-    for k in range(5):
-        share = k / 4
-        inner = (x - 0.28 * radius * share, y - 0.3 * radius * share)
-        _disc(canvas, inner, radius * (1 - 0.62 * share), _shade(_RED, 0.68 + 0.5 * share))
-    _disc(canvas, (x - 0.34 * radius, y - 0.38 * radius), radius * 0.16, (255, 226, 222))
-
-
-def _plate(canvas: Image, centre: tuple[float, float] | Points, angle: float, scale: float = 1.0) -> None:
-    outline = _rounded_box(150, 104, 14) * scale
-    _polygon(canvas, _turned(outline, centre, angle) + (0, 4), _shade(_STEEL, 0.5))
-    _polygon(canvas, _turned(outline, centre, angle), _STEEL)
-    _polygon(canvas, _turned(outline * 0.93, centre, angle), _shade(_STEEL, 1.12))
-    seats = _turned(np.array([_GEAR_SEAT, _BALL_SEAT, _SCREW_SEAT]) * scale, centre, angle)
-    _disc(canvas, seats[0], 14 * scale, _shade(_STEEL, 0.45))
-    _disc(canvas, seats[1], _BALL_RADIUS * 0.8 * scale, _shade(_STEEL, 0.6))
-    _disc(canvas, seats[2], 15 * scale, _shade(_STEEL, 0.6))
-
-
-def _assembly(
-    canvas: Image, centre: tuple[float, float] | Points, angle: float, state: BenchState, scale: float = 1.0
-) -> None:
-    _plate(canvas, centre, angle, scale)
-    gear, ball, screw = _turned(np.array([_GEAR_SEAT, _BALL_SEAT, _SCREW_SEAT]) * scale, centre, angle)
-    _disc(canvas, screw, 12 * scale, (206, 208, 214))
-    turn = angle + state.screw_angle
-    for slot in (turn, turn + math.pi / 2):
-        _line(canvas, _turned([(-8 * scale, 0), (8 * scale, 0)], screw, slot), _DARK, 4 * scale)
-    if state.gear_in:
-        _gear(canvas, gear, _GEAR_RADIUS * scale, angle + state.gear_angle)
-    if state.ball_in:
-        _ball(canvas, ball, _BALL_RADIUS * scale)
-
-
-def _screwdriver(canvas: Image, centre: tuple[float, float] | Points, angle: float, roll: float) -> None:
-    """A screwdriver whose tip is 84 pixels ahead of ``centre``, which is on its handle; ``roll`` in radians."""
-    _line(canvas, _turned([(0, -30), (0, -84)], centre, angle), (120, 124, 132), 12)
-    _line(canvas, _turned([(-2, -30), (-2, -80)], centre, angle), (206, 210, 216), 4)
-    _polygon(canvas, _turned(_rounded_box(46, 112, 20) + (0, 20), centre, angle), _shade(_LIME, 0.6))
-    _polygon(canvas, _turned(_rounded_box(40, 106, 18) + (0, 20), centre, angle), _LIME)
-    # Grooves wander across the handle as it is turned.
-    for k in range(3):
-        across = 17 * math.sin(roll + k * math.tau / 3)
-        if math.cos(roll + k * math.tau / 3) > 0:
-            _line(canvas, _turned([(across, -22), (across, 62)], centre, angle), _DARK, 6)
-
-
-def _button(canvas: Image, centre: tuple[float, float], *, pressed: float, lamp: float) -> None:
-    _polygon(canvas, _turned(_rounded_box(88, 104, 12), centre, 0) + (0, 4), (60, 60, 62))
-    _polygon(canvas, _turned(_rounded_box(86, 102, 12), centre, 0), (196, 198, 204))
-    x, y = centre
-    _disc(canvas, (x, y + 14), 32, (246, 206, 40))
-    _disc(canvas, (x, y + 14 + 3), 25 - 2 * pressed, (88, 20, 110))
-    _disc(canvas, (x, y + 14 - 3 * (1 - pressed)), 24 - 3 * pressed, (150, 62, 190))
-    _disc(canvas, (x, y - 34), 13, _DARK)
-    _disc(canvas, (x, y - 34), 11, _colour(np.array((40, 92, 56)) + lamp * np.array((150, 163, 150))))
-
-
-def _arm(state: BenchState) -> tuple[Points, Points, float]:
-    """Elbow, point between the finger tips, and the angle of the forearm for a state."""
+def _hand(state: BenchState) -> _Hand:
+    """The arm comes from the lower edge; its elbow follows the hand at a third of the way."""
     target = np.array(state.target, dtype=np.float64)
-    elbow = np.array([0.3 * target[0] + 0.7 * 420, 330 + 0.72 * target[1] * 0.5 + 230])
+    elbow = np.array([294 + 0.3 * target[0], 560 + 0.36 * target[1]])
     ahead = target - elbow
-    angle = math.atan2(ahead[0], -ahead[1])
-    grip = target - ahead / np.hypot(*ahead) * state.pose.reach
-    return elbow, grip, angle
+    return _Hand(target - ahead / np.hypot(*ahead) * state.pose.reach, math.atan2(ahead[0], -ahead[1]))
 
 
-def _arm_strokes(elbow: Points, grip: Points, angle: float, sleeve: Colour) -> list[Stroke]:
-    wrist = _turned([(0, 168)], grip, angle)[0]
-    # The elbow may be nearer than the cuff when the hand is off the bench; the sleeve then runs straight down.
-    far = wrist + _turned([(0, 260)], (0, 0), angle)[0]
-    cuff = _turned([(-33, 166), (33, 166)], grip, angle)
+def _arm_strokes(hand: _Hand, sleeve: Colour) -> list[_Stroke]:
+    forearm = turned([(0, 168), (0, 220), (0, 430)], *hand)
     return [
-        Stroke(np.stack([wrist, far]), 78, sleeve),
-        Stroke(np.stack([wrist + 0.2 * (elbow - wrist), far]), 92, sleeve),
-        Stroke(cuff, 16, _shade(sleeve, 1.35)),
+        _Stroke(forearm, 78, sleeve),
+        _Stroke(forearm[1:], 92, sleeve),
+        _Stroke(turned([(-33, 166), (33, 166)], *hand), 16, shade(sleeve, 1.35)),
     ]
 
 
-def _hand_strokes(pose: HandPose, grip: Points, angle: float, skin: Colour) -> list[Stroke]:
-    strokes = [Stroke(_turned([(0, 120), (0, 164)], grip, angle), 56, skin)]
-    for knuckle, tip, width in zip(_KNUCKLES, pose.tips, _FINGER_WIDTHS, strict=True):
-        # A finger bends outwards at its middle joint, the more the shorter it looks from above.
-        middle = (knuckle + tip) / 2 + (np.sign(knuckle[0]) * 4, -4)
-        strokes.append(Stroke(_turned([knuckle, middle, tip], grip, angle), width, skin))
-    return strokes
+def _hand_strokes(pose: HandPose, hand: _Hand, skin: Colour) -> list[_Stroke]:
+    # A finger bends outwards at its middle joint.
+    middles = (_KNUCKLES + pose.tips) / 2 + np.sign(_KNUCKLES[:, :1]) * (4, 0) - (0, 4)
+    fingers = turned(np.stack([_KNUCKLES, middles, pose.tips], axis=1), *hand)
+    wrist = _Stroke(turned([(0, 120), (0, 164)], *hand), 56, skin)
+    return [wrist, *(_Stroke(*finger, skin) for finger in zip(fingers, _FINGER_WIDTHS, strict=True))]
 
 
-def _shadowed(canvas: Image, strokes: Sequence[Stroke], state: BenchState) -> Image:
+def _shadowed(canvas: Image, strokes: Sequence[_Stroke], state: BenchState) -> Image:
+    """A copy of the canvas with the shadow of the arm and of what the hand holds."""
     mask = np.zeros((HEIGHT // 2, WIDTH // 2), dtype=np.uint8)
-    offset, shrink = np.array([12.0, 16.0]), 0.25
+    offset, shrink, depth = np.array([12.0, 16.0]), 0.25, 96
     for stroke in strokes:
-        _line(mask, (stroke.points + offset) * shrink, 96, stroke.width * shrink)
-    radius = {"base plate": 66.0, "assembly": 66.0, "gear": 52.0, "ball": 34.0}.get(state.held or "", 0.0)
+        parts.line(mask, (stroke.points + offset) * shrink, depth, width=stroke.width * shrink)
+    radius = {"base plate": 74.0, "assembly": 74.0, "gear": 58.0, "ball": 42.0}.get(state.held or "", 0.0)
     if radius:
-        _disc(mask, (np.array(state.target) + offset) * shrink, radius * shrink, 96)
-    shade = cv2.resize(255 - cv2.blur(mask, (5, 5)), _CANVAS, interpolation=cv2.INTER_LINEAR)
-    result: Image = cv2.multiply(canvas, cv2.merge([shade] * 3), scale=1 / 255)
+        parts.disc(mask, (np.array(state.target) + offset) * shrink, radius * shrink, depth)
+    light = cv2.resize(255 - cv2.blur(mask, (5, 5)), _CANVAS, interpolation=cv2.INTER_LINEAR)
+    result: Image = cv2.multiply(canvas, cv2.merge([light] * 3), scale=1 / 255)
     return result
 
 
 def _paint_held(canvas: Image, state: BenchState, angle: float) -> None:
+    place, assembly = state.target, state.assembly
     match state.held:
         case "base plate":
-            _plate(canvas, state.target, angle, _LIFT)
+            parts.paint_plate(canvas, place, angle, scale=_LIFT)
         case "assembly":
-            _assembly(canvas, state.target, angle, state, _LIFT)
+            parts.paint_assembly(canvas, place, angle, assembly=assembly, scale=_LIFT)
         case "gear":
-            _gear(canvas, state.target, _GEAR_RADIUS * _LIFT, state.gear_angle)
+            parts.paint_gear(canvas, place, parts.GEAR_RADIUS * _LIFT, assembly.gear_angle)
         case "ball":
-            _ball(canvas, state.target, _BALL_RADIUS * _LIFT)
+            parts.paint_ball(canvas, place, parts.BALL_RADIUS * _LIFT)
         case "screwdriver":
-            handle = _turned([(0, 84)], state.target, angle)[0]
-            _screwdriver(canvas, handle, angle, state.screw_angle)
+            parts.paint_screwdriver(canvas, place, angle, roll=assembly.screw_angle)
         case None:
             pass
 
 
 def _paint_hand(
-    canvas: Image, strokes: Sequence[Stroke], pose: HandPose, grip: Points, angle: float, skin: Colour
+    canvas: Image, strokes: Sequence[_Stroke], pose: HandPose, hand: _Hand, *, skin: Colour
 ) -> None:
-    edge = _shade(skin, 0.62)
-    palm = _turned(_PALM, grip, angle)
+    palm = turned(_PALM, *hand)
     for stroke in strokes:
-        _line(canvas, stroke.points, _shade(stroke.colour, 0.62), stroke.width + 5)
-    cv2.polylines(canvas, [_fixed(palm)], True, edge, 22, cv2.LINE_AA, _BITS)  # noqa: FBT003
+        parts.line(canvas, stroke.points, shade(stroke.paint, 0.62), width=stroke.width + 5)
+    parts.outline(canvas, palm, shade(skin, 0.62), width=22)
     for stroke in strokes:
-        _line(canvas, stroke.points, stroke.colour, stroke.width)
-    _polygon(canvas, palm, skin)
-    cv2.polylines(canvas, [_fixed(palm)], True, skin, 17, cv2.LINE_AA, _BITS)  # noqa: FBT003
-    for tip, knuckle, width in zip(pose.tips, _KNUCKLES, _FINGER_WIDTHS, strict=True):
-        nail = tip + (tip - knuckle) / max(1.0, float(np.hypot(*(tip - knuckle)))) * 2
-        _disc(canvas, _turned([nail], grip, angle)[0], width * 0.28, _shade(skin, 1.16))
-        crease = _turned([knuckle + (-5, -2), knuckle + (5, -2)], grip, angle)
-        _line(canvas, crease, _shade(skin, 0.84), 3)
+        parts.line(canvas, stroke.points, stroke.paint, width=stroke.width)
+    parts.polygon(canvas, palm, skin)
+    parts.outline(canvas, palm, skin, width=17)
+    for nail, width in zip(turned(pose.tips, *hand), _FINGER_WIDTHS, strict=True):
+        parts.disc(canvas, nail, width * 0.28, shade(skin, 1.16))
+    creases = _KNUCKLES[:, None] + np.array([(-5.0, -2.0), (5.0, -2.0)])
+    for crease in turned(creases, *hand):
+        parts.line(canvas, crease, shade(skin, 0.84), width=3)
 
 
-def _wood(rng: np.random.Generator, colour: Colour) -> npt.NDArray[np.float32]:
-    """Planks with grain, (2 HEIGHT, 2 WIDTH, 3) float32."""
+def _wood(rng: np.random.Generator, paint: Colour) -> Image:
+    """Planks with grain, the size of the canvas."""
     width, height = _CANVAS
-    grain: Any = rng.standard_normal((height, width), dtype=np.float32)
-    grain = cv2.GaussianBlur(grain, (0, 0), sigmaX=38, sigmaY=1.1) * 8
-    waves: Any = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), sigmaX=70, sigmaY=6)
-    tone = 1 + 0.05 * grain + 0.05 * np.sin(waves * 160)
-    planks = np.arange(height) // 96
+    fine: Any = rng.standard_normal((height, width), dtype=np.float32)
+    coarse: Any = rng.standard_normal((height, width), dtype=np.float32)
+    grain = cv2.GaussianBlur(fine, (0, 0), sigmaX=38, sigmaY=1.1)
+    waves = cv2.GaussianBlur(coarse, (0, 0), sigmaX=70, sigmaY=6)
+    tone: npt.NDArray[np.float32] = 1 + 0.4 * grain + 0.05 * np.sin(160 * waves)
+    rows = np.arange(height)
+    planks = rows // 96
     tone *= rng.uniform(0.94, 1.05, planks.max() + 1)[planks][:, None]
-    tone[np.arange(height) % 96 < 3] *= 0.72
-    wood: npt.NDArray[np.float32] = (tone[:, :, None] * np.array(colour)).astype(np.float32)
+    tone[rows % 96 < 3] *= 0.72
+    wood: Image = np.clip(tone[:, :, None] * np.array(paint), 0, 255).astype(np.uint8)
     return wood
 
 
 def _empty_bench(look: BenchLook, rng: np.random.Generator) -> Image:
     """The bench with everything on it that nobody moves."""
-    canvas: Image = np.clip(_wood(rng, look.wood), 0, 255).astype(np.uint8)
-    jig = look.place("jig")
-    mat = _rounded_box(228, 176, 12)
-    _polygon(canvas, _turned(mat, jig, 0) + (5, 7), _shade(look.wood, 0.6))
-    _polygon(canvas, _turned(mat, jig, 0), (46, 84, 80))
-    for offset in range(-100, 101, 25):
-        _line(canvas, np.array([(offset, -84), (offset, 84)]) + jig, (58, 98, 94), 1)
-    for offset in range(-75, 76, 25):
-        _line(canvas, np.array([(-110, offset), (110, offset)]) + jig, (58, 98, 94), 1)
-    _polygon(canvas, _turned(_rounded_box(172, 126, 8), jig, 0), (84, 88, 96))
-    _polygon(canvas, _turned(_rounded_box(154, 108, 6), jig, 0), (34, 36, 42))
-    for x, y in ((-86, -63), (86, -63), (-86, 63), (86, 63)):
-        _disc(canvas, (jig[0] + x, jig[1] + y), 11, (150, 154, 160))
-        _disc(canvas, (jig[0] + x, jig[1] + y), 5, _DARK)
-    tray = look.place("tray")
-    _polygon(canvas, _turned(_rounded_box(122, 168, 12), tray, 0) + (5, 7), _shade(look.wood, 0.6))
-    _polygon(canvas, _turned(_rounded_box(122, 168, 12), tray, 0), (226, 224, 214))
-    _polygon(canvas, _turned(_rounded_box(106, 152, 8), tray, 0), (196, 194, 184))
+    canvas = _wood(rng, look.wood)
+    shadow = shade(look.wood, 0.6)
+    _lay_jig(canvas, look.place("jig"), shadow)
+    parts.polygon(
+        canvas, turned(parts.rounded_box(122, 168, 12), look.place("tray"), 0), shadow, moved=(5, 7)
+    )
+    parts.paint_box(canvas, look.place("tray"), size=(122, 168), rim=(226, 224, 214), inside=(196, 194, 184))
+    for name in ("plates", "gears", "balls"):
+        box = turned(parts.rounded_box(118, 98, 10), look.place(name), 0)
+        parts.polygon(canvas, box, shadow, moved=(5, 8))
+        parts.paint_box(canvas, look.place(name), size=(118, 98), rim=(94, 98, 106), inside=(58, 60, 66))
     _fill_bins(canvas, look, rng)
     return canvas
 
 
+def _lay_jig(canvas: Image, place: tuple[float, float], shadow: Colour) -> None:
+    """A cutting mat with a grid, and the jig screwed on it."""
+    mat = turned(parts.rounded_box(228, 176, 12), place, 0)
+    parts.polygon(canvas, mat, shadow, moved=(5, 7))
+    parts.polygon(canvas, mat, (46, 84, 80))
+    for offset in range(-100, 101, 25):
+        parts.line(canvas, turned([(offset, -84), (offset, 84)], place, 0), (58, 98, 94), width=1)
+    for offset in range(-75, 76, 25):
+        parts.line(canvas, turned([(-110, offset), (110, offset)], place, 0), (58, 98, 94), width=1)
+    parts.polygon(canvas, turned(parts.rounded_box(172, 126, 8), place, 0), (84, 88, 96))
+    parts.polygon(canvas, turned(parts.rounded_box(154, 108, 6), place, 0), (34, 36, 42))
+    for bolt in turned([(-86, -63), (86, -63), (-86, 63), (86, 63)], place, 0):
+        parts.disc(canvas, bolt, 11, (150, 154, 160))
+        parts.disc(canvas, bolt, 5, parts.DARK)
+
+
 def _fill_bins(canvas: Image, look: BenchLook, rng: np.random.Generator) -> None:
-    for name in _BINS:
-        centre = look.place(name)
-        _polygon(canvas, _turned(_rounded_box(118, 98, 10), centre, 0) + (5, 8), _shade(look.wood, 0.55))
-        _polygon(canvas, _turned(_rounded_box(118, 98, 10), centre, 0), (94, 98, 106))
-        _polygon(canvas, _turned(_rounded_box(104, 84, 6), centre, 0), (58, 60, 66))
     x, y = look.place("plates")
-    for k in range(3):
-        _plate(canvas, (x + rng.uniform(-3, 3), y + 6 - 5 * k), rng.uniform(-0.06, 0.06), 0.6)
-    for name in ("gears", "balls"):
-        x, y = look.place(name)
-        for dx, dy in ((-30, -18), (28, -20), (-2, -8), (-26, 20), (30, 18)):
-            spot = (x + dx + rng.uniform(-4, 4), y + dy + rng.uniform(-3, 3))
-            if name == "gears":
-                _gear(canvas, spot, 22, rng.uniform(0, 1))
-            else:
-                _ball(canvas, spot, 17)
+    for layer in range(3):
+        place = (x + rng.uniform(-3, 3), y + 6 - 5 * layer)
+        parts.paint_plate(canvas, place, rng.uniform(-0.06, 0.06), scale=0.6)
+    spots = np.array([(-30, -18), (28, -20), (-2, -8), (-26, 20), (30, 18)])
+    for spot in spots + rng.uniform(-4, 4, spots.shape) + look.place("gears"):
+        parts.paint_gear(canvas, spot, 22, rng.uniform(0, 1))
+    for spot in spots + rng.uniform(-4, 4, spots.shape) + look.place("balls"):
+        parts.paint_ball(canvas, spot, 17)
 
 
 def _lighting(look: BenchLook) -> Image:
@@ -472,9 +352,9 @@ def _lighting(look: BenchLook) -> Image:
     return np.repeat((gain * 128).round()[:, :, None], 3, axis=2).astype(np.uint8)
 
 
-def _glow(centre: tuple[float, float]) -> Image:
+def _glow(place: tuple[float, float]) -> Image:
     """Green light that the lit lamp throws over the bench."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    distance = np.hypot(x - centre[0] / _ZOOM, y - (centre[1] - 34) / _ZOOM)
-    strength = np.exp(-distance / 90)
-    return (strength[:, :, None] * np.array((16, 96, 40))).round().astype(np.uint8)
+    distance = np.hypot(x - place[0] / _ZOOM, y - (place[1] - 34) / _ZOOM)
+    strength: npt.NDArray[np.float64] = np.exp(-distance / 90)
+    return np.asarray((strength[:, :, None] * np.array((16, 96, 40))).round(), dtype=np.uint8)
