@@ -30,7 +30,7 @@ class ModelConfig:
     num_tokens: int = _key("ntoken", 30)
     """Learned action tokens, M; not used in transcript mode."""
     blocks: str = _key("block", "iuUU")
-    """One letter per block: ``i`` input, ``u`` update, ``U`` update over segments, ``I`` (verb/noun) input."""
+    """One letter per block: ``i`` input, ``u`` update, ``U`` update over segments, ``I`` verb/noun input."""
     transcript: bool = _key("trans", False)  # noqa: FBT003
     """The ordered segment labels are given, in training and at test time."""
     step_position: bool = _key("fpos", True)  # noqa: FBT003
@@ -294,7 +294,7 @@ class Config:
         return self.holdout_classes if self.holdout_mode else ()
 
     def to_mapping(self) -> dict[str, object]:
-        """JSON-able nested mapping with the published keys; ``parse_config`` reads it back to an equal value."""
+        """JSON-able nested mapping with the published keys, which ``parse_config`` reads back to equal."""
         return {
             **dump(self),
             **dump(self.training),
@@ -314,12 +314,12 @@ def _check_block(block: BlockConfig, *, name: str, first: BlockConfig) -> None:
     b = block
     _require(
         b.hidden_dim == first.hidden_dim,
-        f"{name}.hid_dim is {b.hidden_dim} but Bi.hid_dim is {first.hidden_dim}: features pass from block to block "
-        "and need one width.",
+        f"{name}.hid_dim is {b.hidden_dim} but Bi.hid_dim is {first.hidden_dim}: features pass from block "
+        "to block and need one width.",
     )
     _require(
         b.token_dim >= first.token_dim,
-        f"{name}.a_dim is {b.token_dim}, narrower than the token position of width Bi.a_dim = {first.token_dim}.",
+        f"{name}.a_dim is {b.token_dim}, narrower than the token position: Bi.a_dim is {first.token_dim}.",
     )
     _require(
         b.frame_dim % b.frame_groups == 0,
@@ -346,11 +346,11 @@ def _check_action_branch(b: BlockConfig, *, name: str, is_input: bool) -> None:
         _require(b.token_dim % 2 == 0, f"{name}.a_dim must be even for a GRU, found {b.token_dim}.")
     _require(
         b.action_branch != "sca" or is_input,
-        f"{name}.a is 'sca', which only the input block has; an update block sees the steps through its own "
-        f"attention. Set {name}.a to 'sa'.",
+        f"{name}.a is 'sca', which only the input block has; update blocks see the steps through an "
+        "attention of their own: use 'sa'.",
     )
     _require(
         b.action_branch != "gru" or b.token_dim == b.hidden_dim,
-        f"{name}.a is 'gru', which needs {name}.a_dim = {name}.hid_dim, found {b.token_dim} and {b.hidden_dim}; "
-        "'gru_om' adds the missing layer.",
+        f"{name}.a is 'gru', which needs {name}.a_dim = {name}.hid_dim, found {b.token_dim} and "
+        f"{b.hidden_dim}; 'gru_om' adds the missing layer.",
     )

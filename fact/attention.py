@@ -1,14 +1,13 @@
 """Token branches and the attention between branches.
 
-Axes: B batch, M tokens, T steps (or predicted segments), A token width, H width between blocks, X source and Y
-target of an attention. Attribute names are those of published checkpoints (FACT.md section 11).
+Axes: B batch, M tokens, T steps (or predicted segments), A token width, H width between blocks, X source and
+Y target of an attention. Attribute names are those of published checkpoints (FACT.md section 11).
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fact.positions import add_position
@@ -45,7 +44,7 @@ class FeedForward(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """linear(dropout(relu(linear(x)))), shape of the input."""
-        out: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        out: Tensor = self.linear2(self.dropout(torch.relu(self.linear1(x))))
         return out
 
 

@@ -1,277 +1,28 @@
-"""FACT and FACT_CLIP: the blocks, and the models made of them.
+"""FACT and FACT_CLIP.
 
-Lu & Elhamifar, "FACT: Frame-Action Cross-Attention Temporal Modeling for Efficient Action Segmentation", CVPR 2024,
-section 3. Axes: B batch, T steps, M tokens, N predicted segments, C classes, H width between blocks, A token width,
-F frame-branch width. Attribute names are those of published checkpoints (FACT.md section 11).
+Lu & Elhamifar, "FACT: Frame-Action Cross-Attention Temporal Modeling for Efficient Action Segmentation", CVPR
+2024. Axes: B batch, T steps, M tokens, S transcript positions, C classes, D feature width, A token width, W
+width of the texts. Attribute names are those of published checkpoints (FACT.md section 11).
 """
 
-import math
 from dataclasses import replace
-from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fact.attention import CrossBranchAttention, GRUDecoder, SADecoder, SCADecoder, Sequence
-from fact.config import BlockConfig, Config, SegmentBlockConfig, parse_config
+from fact.attention import Sequence
+from fact.block_modules import FeatureProjection, InputBlock, UpdateBlock, UpdateBlockTDU
+from fact.build import build_block
+from fact.config import parse_config
 from fact.errors import ConfigError
-from fact.heads import ClassHead, Head
+from fact.heads import ClassHead
 from fact.inputs import Batch, Transcript, check_features, check_transcript
 from fact.masking import mask_channels, mask_time
 from fact.outputs import BlockOutput, FactOutput
 from fact.positions import sinusoid
 from fact.predict import Fusion, Prediction, predict, predict_with_texts
-from fact.recurrent import run_gru
-from fact.segments import copy_to_steps, mean_by_segment, segment_runs
-from fact.temporal_conv import MSTCN, MSTCN2
 
 __all__ = ["FACT", "FACT_CLIP", "FeatureProjection", "InputBlock", "UpdateBlock", "UpdateBlockTDU"]
-
-
-class Block(Protocol):
-    """A block takes the steps and tokens of the one before it."""
-
-    def __call__(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
-        """Return everything that the block computes."""
-        ...
-
-
-class InputBlock(nn.Module):
-    """Block ``i``: the frame branch reads the features, the tokens read the frames."""
-
-    def __init__(self, *, frame_branch: nn.Module, action_branch: nn.Module, head: Head) -> None:
-        super().__init__()
-        self.frame_branch = frame_branch
-        self.action_branch = action_branch
-        self.head = head
-
-    def forward(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
-        """From features (B, T, D) and tokens (B, M, A)."""
-        frame = self.head.split(self.frame_branch(frames.features, frames.valid), with_null=False)
-        token = self.head.split(
-            self.action_branch(tokens, replace(frames, features=frame.features)), with_null=True
-        )
-        return BlockOutput(
-            frame_features=frame.features,
-            frame_logits=frame.logits,
-            frame_log_probs=frame.log_probs,
-            token_features=token.features,
-            token_logits=token.logits,
-            token_log_probs=token.log_probs,
-        )
-
-
-class UpdateBlock(nn.Module):
-    """Block ``u``: tokens take from steps, then steps take from tokens."""
-
-    def __init__(
-        self,
-        *,
-        f2a_layer: nn.Module,
-        action_branch: nn.Module,
-        a2f_layer: nn.Module,
-        frame_branch: nn.Module,
-        head: Head,
-    ) -> None:
-        super().__init__()
-        self.f2a_layer = f2a_layer
-        self.action_branch = action_branch
-        self.a2f_layer = a2f_layer
-        self.frame_branch = frame_branch
-        self.head = head
-
-    def forward(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
-        """From steps (B, T, H) and tokens (B, M, H)."""
-        taken, f2a_logits = self.f2a_layer(frames, tokens)
-        token = self.head.split(self.action_branch(replace(tokens, features=taken), frames), with_null=True)
-        taken, a2f_logits = self.a2f_layer(replace(tokens, features=token.features), frames)
-        frame = self.head.split(self.frame_branch(taken, frames.valid), with_null=False)
-        return BlockOutput(
-            frame_features=frame.features,
-            frame_logits=frame.logits,
-            frame_log_probs=frame.log_probs,
-            token_features=token.features,
-            token_logits=token.logits,
-            token_log_probs=token.log_probs,
-            frame_to_token_logits=f2a_logits,
-            token_to_frame_logits=a2f_logits,
-            attention=_softmax_over_tokens(a2f_logits, tokens),
-        )
-
-
-class UpdateBlockTDU(nn.Module):
-    """Block ``U``: as ``u``, but between tokens and predicted segments (temporal down- and upsampling)."""
-
-    def __init__(
-        self,
-        *,
-        seg_update: nn.GRU,
-        seg_combine: nn.Module,
-        f2a_layer: nn.Module,
-        action_branch: nn.Module,
-        a2f_layer: nn.Module,
-        sf_merge: nn.Module,
-        frame_branch: nn.Module,
-        head: Head,
-    ) -> None:
-        super().__init__()
-        self.seg_update = seg_update
-        self.seg_combine = seg_combine
-        self.f2a_layer = f2a_layer
-        self.action_branch = action_branch
-        self.a2f_layer = a2f_layer
-        self.sf_merge = sf_merge
-        self.frame_branch = frame_branch
-        self.head = head
-
-    def forward(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
-        """From steps (B, T, H) and tokens (B, M, H)."""
-        segmentation = segment_runs(self.head.classes(frames.features), frames.valid)
-        pooled_BNH = mean_by_segment(frames.features, segmentation, frames.valid)
-        pooled_BNH = F.relu(run_gru(self.seg_update, pooled_BNH, segmentation.counts))
-        segment = self.head.split(self.seg_combine(pooled_BNH), with_null=False)
-        segments = Sequence(
-            features=segment.features,
-            position=_rows_of_position(frames.position, segmentation.middle_BN),
-            valid=segmentation.valid_BN,
-            lengths=segmentation.counts,
-        )
-        taken, f2a_logits = self.f2a_layer(segments, tokens)
-        token = self.head.split(self.action_branch(replace(tokens, features=taken), segments), with_null=True)
-        taken, a2f_logits = self.a2f_layer(replace(tokens, features=token.features), segments)
-        merged = self.sf_merge(torch.cat([copy_to_steps(taken, segmentation), frames.features], dim=-1))
-        frame = self.head.split(self.frame_branch(merged, frames.valid), with_null=False)
-        return BlockOutput(
-            frame_features=frame.features,
-            frame_logits=frame.logits,
-            frame_log_probs=frame.log_probs,
-            token_features=token.features,
-            token_logits=token.logits,
-            token_log_probs=token.log_probs,
-            segmentation=segmentation,
-            segment_logits=segment.logits,
-            segment_log_probs=segment.log_probs,
-            frame_to_token_logits=f2a_logits,
-            token_to_frame_logits=a2f_logits,
-            attention=copy_to_steps(_softmax_over_tokens(a2f_logits, tokens), segmentation),
-        )
-
-
-def _softmax_over_tokens(logits_BXM: Tensor, tokens: Sequence) -> Tensor:
-    if tokens.padding is not None:
-        logits_BXM = logits_BXM.masked_fill(tokens.padding[:, None], -math.inf)
-    return logits_BXM.softmax(-1)
-
-
-def _rows_of_position(position_1TP: Tensor | None, rows_BN: Tensor) -> Tensor | None:
-    return None if position_1TP is None else position_1TP[0][rows_BN]
-
-
-class FeatureProjection(nn.Module):
-    """Steps into the space of the texts: linear, norm, relu, dropout, linear, then unit length."""
-
-    def __init__(
-        self, input_dim: int, output_dim: int, *, hidden_dim: int = 512, dropout: float = 0.1
-    ) -> None:
-        super().__init__()
-        self.projection = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim),
-            nn.LayerNorm(hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, output_dim),
-        )
-
-    def forward(self, features_BTH: Tensor) -> Tensor:
-        """Unit rows, (B, T, W)."""
-        return F.normalize(self.projection(features_BTH), dim=-1)
-
-
-def _frame_branch(block: BlockConfig, *, input_dim: int | None) -> nn.Module:
-    if block.frame_branch == "m2":
-        return MSTCN2(
-            block.frame_dim,
-            block.hidden_dim,
-            num_layers=block.frame_layers,
-            input_dim=input_dim,
-            groups=block.frame_groups,
-            dropout=block.dropout,
-        )
-    return MSTCN(
-        block.frame_dim,
-        block.hidden_dim,
-        num_layers=block.frame_layers,
-        input_dim=input_dim,
-        groups=block.frame_groups,
-        dropout=block.dropout,
-        norm=block.frame_norm,
-    )
-
-
-def _action_branch(block: BlockConfig) -> nn.Module:
-    if block.action_branch in ("gru", "gru_om"):
-        out_dim = block.hidden_dim if block.action_branch == "gru_om" else None
-        return GRUDecoder(block.token_dim, out_dim, num_layers=block.token_layers, dropout=block.dropout)
-    decoder = SCADecoder if block.action_branch == "sca" else SADecoder
-    return decoder(
-        block.token_dim,
-        block.hidden_dim,
-        num_layers=block.token_layers,
-        heads=block.token_heads,
-        feedforward_dim=block.token_feedforward_dim,
-        dropout=block.dropout,
-    )
-
-
-def _cross_attention(block: BlockConfig, out_dim: int) -> CrossBranchAttention:
-    width = block.hidden_dim
-    return CrossBranchAttention(source_dim=width, target_dim=width, out_dim=out_dim, dropout=block.dropout)
-
-
-def _update_block(block: BlockConfig, head: Head) -> UpdateBlock:
-    return UpdateBlock(
-        f2a_layer=_cross_attention(block, block.token_dim),
-        action_branch=_action_branch(block),
-        a2f_layer=_cross_attention(block, block.frame_dim),
-        frame_branch=_frame_branch(block, input_dim=None),
-        head=head,
-    )
-
-
-def _segment_gru(width: int, num_layers: int) -> nn.GRU:
-    return nn.GRU(width, width // 2, num_layers, batch_first=True, bidirectional=True)
-
-
-def _segment_block(block: SegmentBlockConfig, head: Head) -> UpdateBlockTDU:
-    width = block.hidden_dim
-    return UpdateBlockTDU(
-        seg_update=_segment_gru(width, block.segment_layers),
-        seg_combine=nn.Linear(width, width),
-        f2a_layer=_cross_attention(block, block.token_dim),
-        action_branch=_action_branch(block),
-        a2f_layer=_cross_attention(block, block.frame_dim),
-        sf_merge=nn.Sequential(nn.Linear(block.frame_dim + width, block.frame_dim), nn.ReLU()),
-        frame_branch=_frame_branch(block, input_dim=None),
-        head=head,
-    )
-
-
-def _build_block(letter: str, config: Config, *, input_dim: int, head: Head) -> nn.Module:
-    if letter == "i":
-        return InputBlock(
-            frame_branch=_frame_branch(config.input_block, input_dim=input_dim),
-            action_branch=_action_branch(config.input_block),
-            head=head,
-        )
-    if letter == "u":
-        return _update_block(config.update_block, head)
-    if letter == "U":
-        return _segment_block(config.segment_block, head)
-    raise ConfigError(
-        f"FACT.block is {config.model.blocks!r}: block {letter!r} belongs to the verb/noun variant; FACT and "
-        "FACT_CLIP start with 'i'."
-    )
 
 
 class FACT(nn.Module):
@@ -295,7 +46,7 @@ class FACT(nn.Module):
         self.num_classes = n_classes
         head = ClassHead(n_classes, hidden_dim=first.hidden_dim)
         self.block_list = nn.ModuleList(
-            _build_block(letter, config, input_dim=input_dim, head=head) for letter in config.model.blocks
+            build_block(letter, config, input_dim=input_dim, head=head) for letter in config.model.blocks
         )
         if config.model.transcript:
             self.action_embed = nn.Embedding(n_classes, first.token_dim)
@@ -387,7 +138,7 @@ class FACT(nn.Module):
     def predict(
         self, features: Tensor, valid: Tensor | None = None, transcript: Tensor | None = None
     ) -> Prediction:
-        """Label every step of one video or a padded batch (FACT.md section 7); arguments as in :meth:`forward`."""
+        """Label every step of one video or a padded batch; arguments as in :meth:`forward`."""
         output = self(features, valid, transcript)
         return predict(output, frame_weight=self.config.model.frame_weight)
 
@@ -434,7 +185,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             dropout=clip.projection_dropout,
         )
         rows_CW = text_embeddings.detach().to(torch.get_default_dtype())
-        self.register_buffer("text_embeddings", F.normalize(rows_CW, dim=-1))
+        self.register_buffer("text_embeddings", nn.functional.normalize(rows_CW, dim=-1))
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """FACT's configuration: users' nested mappings in, frozen and checked settings out.
 
-The keys and what they mean are FACT.md's section 1 (Lu & Elhamifar, CVPR 2024, published YAML files). Reading a
-file is the caller's: this module needs the standard library alone.
+The keys and what they mean are FACT.md's section 1 (Lu & Elhamifar, CVPR 2024, published YAML files). Reading
+a file is the caller's: this module needs the standard library alone.
 """
 
 from collections.abc import Mapping
@@ -84,8 +84,8 @@ def parse_config(source: object) -> Config:
     ``Bi`` and ``BU`` from the block before it.
 
     Raises:
-        ConfigError: a key is unknown (the message names the nearest one), or a value has the wrong type, is out
-            of range or contradicts another.
+        ConfigError: a key is unknown (the message names the nearest one), or a value has the wrong type, is
+            out of range or contradicts another.
 
     >>> config = parse_config({"FACT": {"ntoken": 9}, "Bi": {"hid_dim": 64}, "TM": {"inplace": True}})
     >>> config.model.num_tokens, config.update_block.hidden_dim, config.ignored

@@ -24,9 +24,9 @@ def infonce_contrastive_loss(
 ) -> Tensor:
     """Symmetric InfoNCE between embeddings and the texts of the seen classes, one value per video, (B,).
 
-    Embeddings to texts: mean cross entropy over the texts of seen classes. Texts to embeddings: log-softmax over the
-    video's embeddings of seen classes, the mean over each class's embeddings, the sum over classes divided by the
-    number of seen classes. A video without an embedding of a seen class: 0.
+    Embeddings to texts: mean cross entropy over the texts of seen classes. Texts to embeddings: log-softmax
+    over the video's embeddings of seen classes, the mean over each class's embeddings, the sum over classes
+    divided by the number of seen classes. A video without an embedding of a seen class: 0.
 
     Args:
         embeddings: (B, X, W) unit rows.
@@ -44,18 +44,16 @@ def infonce_contrastive_loss(
     used_BX = seen_C[labels_BX] if valid is None else seen_C[labels_BX] & valid
     logits_BXC = embeddings @ text_embeddings.T / temperature
     to_text_BXC = logits_BXC.masked_fill(~seen_C, -math.inf).log_softmax(-1)
-    # A video without any used embedding has a column of -inf alone, whose softmax is NaN: 0 instead, then unused.
-    none_B11 = ~used_BX.any(1)[:, None, None]
-    hidden_BX1 = ~used_BX[..., None] & ~none_B11
-    to_step_BXC = logits_BXC.masked_fill(hidden_BX1, -math.inf).log_softmax(1)
-    per_class_BC = torch.zeros_like(logits_BXC[:, 0]).scatter_add(1, labels_BX, used_BX.to(logits_BXC.dtype))
-    used_B = used_BX.sum(1).clamp(min=1)
-    text_weight_BX = used_BX / used_B[:, None]
+    # A video without any used embedding would have columns of -inf alone: keep them, they weigh nothing.
+    hidden_BX = ~used_BX & used_BX.any(1, keepdim=True)
+    to_step_BXC = logits_BXC.masked_fill(hidden_BX[..., None], -math.inf).log_softmax(1)
+    per_class_BC = torch.zeros_like(logits_BXC[:, 0])
+    per_class_BC = per_class_BC.scatter_add(1, labels_BX, used_BX.to(per_class_BC.dtype))
+    text_weight_BX = used_BX / used_BX.sum(1, keepdim=True).clamp(min=1)
     step_weight_BX = used_BX / per_class_BC.gather(1, labels_BX).clamp(min=1) / max(num_seen, 1)
-    return (
-        _weighted_nll(to_text_BXC, labels_BX, text_weight_BX)
-        + _weighted_nll(to_step_BXC, labels_BX, step_weight_BX)
-    ) / 2
+    to_text_B = _weighted_nll(to_text_BXC, labels_BX, text_weight_BX)
+    to_step_B = _weighted_nll(to_step_BXC, labels_BX, step_weight_BX)
+    return (to_text_B + to_step_B) / 2
 
 
 def _weighted_nll(log_probs_BXC: Tensor, labels_BX: Tensor, weights_BX: Tensor) -> Tensor:

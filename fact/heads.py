@@ -43,8 +43,8 @@ def check_width(hidden_dim: int, channels: int) -> None:
     """Raise unless there is room for something beside the class channels."""
     if hidden_dim <= channels:
         raise ConfigError(
-            f"hid_dim is {hidden_dim}, but the last {channels} channels of a token carry its classes and the null "
-            f"class: hid_dim must be larger than {channels}."
+            f"hid_dim is {hidden_dim}, but the last {channels} channels of a token carry its classes and the "
+            f"null class: hid_dim must be larger than {channels}."
         )
 
 

@@ -34,8 +34,8 @@ def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int) ->
         valid = valid[None] if valid is not None and valid.dim() == 1 else valid
     if features.dim() != 3 or features.shape[-1] != input_dim or not features.is_floating_point():
         raise FeatureError(
-            f"The model takes floating-point features of shape (B, T, {input_dim}) or (T, {input_dim}), found "
-            f"{tuple(features.shape)} of {features.dtype}. Give it the features that it was built for."
+            f"The model takes floating-point features of shape (B, T, {input_dim}) or (T, {input_dim}), "
+            f"found {tuple(features.shape)} of {features.dtype}. Give it the features that it was built for."
         )
     if 0 in features.shape:
         raise FeatureError(f"Features of shape {tuple(features.shape)} hold no step: leave empty videos out.")
@@ -55,8 +55,8 @@ def _check_mask(features: Tensor, valid: Tensor | None) -> Tensor:
         return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
     if valid.shape != features.shape[:2] or valid.dtype != torch.bool:
         raise FeatureError(
-            f"valid must be a bool tensor of shape {tuple(features.shape[:2])}, found {tuple(valid.shape)} of "
-            f"{valid.dtype}."
+            f"valid must be a bool tensor of shape {tuple(features.shape[:2])}, found "
+            f"{tuple(valid.shape)} of {valid.dtype}."
         )
     return valid.to(features.device)
 
@@ -72,8 +72,8 @@ def _reject(lengths: tuple[int, ...], bad_B: list[int], holes_B: list[int], bad_
         if bad:
             rows = bad_BT[video].nonzero().flatten().tolist()
             raise FeatureError(
-                f"Video {video} of the batch has NaN or infinite features in {len(rows)} rows, the first is row "
-                f"{rows[0]}: extract them again or leave the video out."
+                f"Video {video} of the batch has NaN or infinite features in {len(rows)} rows, the first is "
+                f"row {rows[0]}: extract them again or leave the video out."
             )
 
 
@@ -102,8 +102,8 @@ def check_transcript(transcript: Tensor | None, *, batch_size: int, num_classes:
     classes_BS = transcript[None] if transcript.dim() == 1 else transcript
     if classes_BS.dim() != 2 or len(classes_BS) != batch_size or classes_BS.is_floating_point():
         raise FeatureError(
-            f"transcript must be an integer tensor of shape ({batch_size}, S), found {tuple(transcript.shape)} of "
-            f"{transcript.dtype}."
+            f"transcript must be an integer tensor of shape ({batch_size}, S), found "
+            f"{tuple(transcript.shape)} of {transcript.dtype}."
         )
     rows = classes_BS.tolist()
     lengths = tuple(sum(label >= 0 for label in row) for row in rows)

@@ -41,8 +41,9 @@ def null_class_weight(*, num_tokens: int, mean_segments: float, num_classes: int
     idle_tokens = num_tokens - mean_segments
     if idle_tokens <= 0:
         raise ConfigError(
-            f"{num_tokens} tokens leave none idle where a training video has {mean_segments} segments on average, so "
-            "no weight of the null class can be derived: give more tokens (FACT.ntoken) or a weight (Loss.nullw)."
+            f"{num_tokens} tokens leave none idle where a training video has {mean_segments} segments on "
+            "average, so no weight of the null class can be derived: give more tokens (FACT.ntoken) or a "
+            "weight (Loss.nullw)."
         )
     return num_tokens / (idle_tokens * num_classes)
 
@@ -105,8 +106,8 @@ class MatchCriterion(nn.Module):
         n_classes: number of classes, C.
         bg_class: ids of background classes, weighted by ``Loss.bgw``; None: those of the configuration.
         class_weight: C weights in place of 1 and ``Loss.bgw``; the null class keeps its own.
-        mean_segments: mean number of segments of a training video, needed where ``Loss.nullw`` is -1; None: the
-            configuration's ``average_transcript_len``.
+        mean_segments: mean number of segments of a training video, needed where ``Loss.nullw`` is -1; None:
+            the configuration's ``average_transcript_len``.
         holdout_classes: classes left out of the contrastive loss; None: those of the configuration.
 
     Raises:
@@ -173,8 +174,9 @@ class MatchCriterion(nn.Module):
         """
         if output.lengths != target.lengths or output.valid.shape != target.valid.shape:
             raise TargetError(
-                f"The output has videos of {list(output.lengths)} steps padded to {output.valid.shape[1]}, the target "
-                f"of {list(target.lengths)} padded to {target.valid.shape[1]}: cut or resample the labels first."
+                f"The output has videos of {list(output.lengths)} steps padded to {output.valid.shape[1]}, "
+                f"the target of {list(target.lengths)} padded to {target.valid.shape[1]}: cut or resample "
+                "the labels first."
             )
         match = self.match(output, target)
         blocks = tuple(self.block_losses(block, output, target, match) for block in output.blocks)
@@ -245,7 +247,7 @@ class MatchCriterion(nn.Module):
     def cross_attn_loss(
         self, block: BlockOutput, target: SegmentTarget, match: Match
     ) -> tuple[Tensor, Tensor] | None:
-        """Both cross-attention terms, frame-to-token and token-to-frame, (B,) each; None in an input block."""
+        """Frame-to-token and token-to-frame cross-attention terms, (B,) each; None in an input block."""
         if block.frame_to_token_logits is None or block.token_to_frame_logits is None:
             return None
         runs = block.segmentation
@@ -303,7 +305,7 @@ def _null_weight(config: Config, *, n_classes: int, mean_segments: float | None)
     mean = config.data.mean_segments if mean_segments is None else mean_segments
     if mean is None:
         raise ConfigError(
-            "Loss.nullw is -1, to be derived: give mean_segments, the mean number of segments of a training video, "
-            "or a weight."
+            "Loss.nullw is -1, to be derived: give mean_segments, the mean number of segments of a training "
+            "video, or a weight."
         )
     return null_class_weight(num_tokens=config.model.num_tokens, mean_segments=mean, num_classes=n_classes)

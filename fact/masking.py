@@ -14,7 +14,7 @@ def _uniform(*shape: int, like: Tensor, generator: torch.Generator | None) -> Te
 
 
 def mask_channels(features_BTD: Tensor, *, rate: float, generator: torch.Generator | None = None) -> Tensor:
-    """Copy in which whole channels of each video are zero with this probability, the others scaled by 1/(1-rate)."""
+    """Copy with whole channels of each video zero at this rate, the others scaled by 1 / (1 - rate)."""
     batch, _, width = features_BTD.shape
     keep_BD = _uniform(batch, width, like=features_BTD, generator=generator) >= rate
     return features_BTD * (keep_BD.to(features_BTD.dtype) / (1 - rate))[:, None]
@@ -31,8 +31,8 @@ def mask_time(
 ) -> Tensor:
     """Copy with ``spans`` random spans of each video set to zero.
 
-    A span takes n = min(floor(max_fraction * length), uniform integer in [0, max_steps)) steps from a uniform start
-    in [0, length - n).
+    A span takes n = min(floor(max_fraction * length), uniform integer in [0, max_steps)) steps from a uniform
+    start in [0, length - n).
     """
     batch, num_steps, _ = features_BTD.shape
     draws_2BK = _uniform(2, batch, spans, like=features_BTD, generator=generator)

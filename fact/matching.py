@@ -61,7 +61,7 @@ def assign_one_to_one(cost_MS: NDArray[np.floating]) -> Pairs:
 
 
 def assign_one_to_many(cost_MS: NDArray[np.floating], classes_S: Sequence[int]) -> Pairs:
-    """One token for each class present, every other to its cheapest class; a segment takes its class's cheapest token.
+    """One token for each class present, the others to their cheapest; segments take the cheapest of a class.
 
     With fewer tokens than classes present, the classes without a token keep their segments unmatched.
     """
@@ -85,8 +85,8 @@ def assign_in_order(cost_MS: NDArray[np.floating]) -> Pairs:
     num_tokens, num_segments = cost_MS.shape
     if num_tokens < num_segments:
         raise MatchError(
-            f"Matching in order ('seq') needs a token for each segment, found {num_tokens} tokens and {num_segments} "
-            "segments: give the transcript of the labels."
+            f"Matching in order ('seq') needs a token for each segment, found {num_tokens} tokens and "
+            f"{num_segments} segments: give the transcript of the labels."
         )
     order = np.arange(num_segments)
     return order, order
@@ -107,18 +107,15 @@ def match_tokens(
     Raises:
         MatchError: a cost is not finite, or ``seq`` lacks tokens.
     """
-    costs = (
-        cost_BMS.detach().float().cpu().numpy()
-        if cost_BMS.dtype.itemsize < 4
-        else cost_BMS.detach().cpu().numpy()
-    )
+    # numpy knows no bfloat16, and float64 holds every other type exactly.
+    costs = cost_BMS.detach().double().cpu().numpy()
     token_of_segment = np.full((len(costs), costs.shape[2]), -1, dtype=np.int64)
     for video, classes in enumerate(target.transcripts):
         cost_MS = costs[video, : num_tokens[video], : len(classes)]
         if not np.isfinite(cost_MS).all():
             raise MatchError(
-                f"Matching costs of video {video} of the batch are not finite: the model's weights or outputs are not. "
-                "Lower the learning rate or go back to an earlier checkpoint."
+                f"Matching costs of video {video} of the batch are not finite: the model's weights or outputs"
+                " are not. Lower the learning rate or go back to an earlier checkpoint."
             )
         tokens, segments = _assign(cost_MS, classes, rule=rule)
         token_of_segment[video, segments] = tokens

@@ -1,6 +1,7 @@
 """What a forward pass returns. Modules keep nothing of it.
 
-Axes: B batch, T steps, M tokens, N predicted segments, S transcript positions, C classes, H width, W text width.
+Axes: B batch, T steps, M tokens, N predicted segments, S transcript positions, C classes, H width, W text
+width.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class BlockOutput:
     token_to_frame_logits: Tensor | None = None
     """(B, T, M), or (B, N, M) in blocks over segments; None in input blocks."""
     attention: Tensor | None = None
-    """(B, T, M) what each step takes of each token: a softmax over tokens, copied back to steps; zero on padded
-    tokens. None in input blocks."""
+    """(B, T, M) what each step takes of each token: a softmax over tokens, copied back to steps; zero on
+    padded tokens. None in input blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,14 +6,13 @@ Axes: T positions, D width.
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 BASE = 10000.0
 
 
 def sinusoid(num_positions: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sinusoids of Vaswani et al. 2017, section 3.5: sines on even channels, cosines on odd ones, shape (T, D).
+    """Sinusoids of Vaswani et al. 2017, section 3.5, (T, D): sines on even channels, cosines on odd ones.
 
     >>> sinusoid(2, 2, device=torch.device("cpu"), dtype=torch.float32)[0]
     tensor([0., 1.])
@@ -28,4 +27,4 @@ def add_position(x: Tensor, position: Tensor | None) -> Tensor:
     """``x`` with the position added to its first channels; None stands for the position zero."""
     if position is None:
         return x
-    return x + F.pad(position, (0, x.shape[-1] - position.shape[-1]))
+    return x + nn.functional.pad(position, (0, x.shape[-1] - position.shape[-1]))

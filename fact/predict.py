@@ -56,7 +56,7 @@ class Prediction:
         labels_1T = self.labels[video : video + 1, :length]
         runs = segment_runs(labels_1T)
         means = mean_by_segment(self.confidence[video : video + 1, :length, None], runs)[0, :, 0].tolist()
-        starts = runs.first_BN[0].tolist()
+        starts = runs.first[0].tolist()
         stops = [*starts[1:], length]
         labels = labels_1T[0, starts].tolist()
         return [
@@ -66,7 +66,7 @@ class Prediction:
 
 
 def predict(output: FactOutput, *, frame_weight: float) -> Prediction:
-    """The published rule: the steps' own probabilities merged with those of the token each step attends to."""
+    """The published rule: each step's own probabilities merged with those of the token it attends to most."""
     return _decide(output, output.final.frame_log_probs.exp(), frame_weight=frame_weight)
 
 
@@ -141,13 +141,15 @@ def predict_with_texts(
 ) -> Prediction:
     """Labels with the help of the texts.
 
-    ``published``: :func:`predict` with the steps' probabilities replaced by softmax(similarity / temperature). As the
-    tokens know only the classes of training and usually weigh 0.9, it can hardly output an unseen class.
+    ``published``: :func:`predict` with the steps' probabilities replaced by softmax(similarity /
+    temperature). As the tokens know only the classes of training and usually weigh 0.9, it can hardly output
+    an unseen class.
 
-    ``segments``: the video is cut where the label of :func:`predict` changes; the texts give each whole segment a
-    distribution over all classes (softmax of its mean similarity / temperature), whose mass on unseen classes is the
-    probability that the segment is of such a class. It stays where the texts put it; the rest is shared among the seen
-    classes as :func:`predict` shares it. With no unseen class, or a transcript, it is :func:`predict`.
+    ``segments``: the video is cut where the label of :func:`predict` changes; the texts give each whole
+    segment a distribution over all classes (softmax of its mean similarity / temperature), whose mass on
+    unseen classes is the probability that the segment is of such a class. It stays where the texts put it;
+    the rest is shared among the seen classes as :func:`predict` shares it. With no unseen class, or a
+    transcript, it is :func:`predict`.
 
     Raises:
         ConfigError: the output has no text similarities, or the fusion is unknown.

@@ -177,9 +177,9 @@ def recipe(name: str) -> Config:
 def auto_config(max_segments: int) -> Config:
     """Settings for one's own data: the GTEA recipe with tokens for the busiest training video.
 
-    Tokens are 1.5 times the largest number of segments in a training video, rounded up, at least 10; the weight
-    of the null class is left to be derived from the mean (:func:`fact.loss.null_class_weight`). No class is
-    background.
+    Tokens are 1.5 times the largest number of segments in a training video, rounded up, at least 10; the
+    weight of the null class is left to be derived from the mean (:func:`fact.loss.null_class_weight`). No
+    class is background.
 
     Raises:
         ConfigError: ``max_segments`` is below 1.

@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def run_gru(gru: nn.GRU, x_BXH: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Output of a batch-first GRU, (B, X, out), in which the backward pass starts at each sequence's own end."""
+    """Output of a batch-first GRU, (B, X, out), whose backward pass starts at each sequence's own end."""
     longest = x_BXH.shape[1]
     if all(length == longest for length in lengths):
         out_BXH: Tensor = gru(x_BXH)[0]

@@ -49,8 +49,8 @@ class SegmentTarget:
         labels_BT = labels_BT.long().masked_fill(~valid_BT, 0)
         lengths = _check_values(labels_BT, valid_BT, num_classes=num_classes)
         segmentation = segment_runs(labels_BT, valid_BT)
-        present_BS = segmentation.length_BN > 0
-        starts_BS = segmentation.first_BN.masked_fill(~present_BS, 0)
+        present_BS = segmentation.length > 0
+        starts_BS = segmentation.first.masked_fill(~present_BS, 0)
         classes_BS = labels_BT.gather(1, starts_BS).masked_fill(~present_BS, 0)
         rows = zip(classes_BS.tolist(), segmentation.counts, strict=True)
         return cls(
@@ -65,7 +65,7 @@ class SegmentTarget:
     @property
     def transcript(self) -> Tensor:
         """(B, S) int64 ordered segment labels, -1 on padding: what transcript mode takes."""
-        return self.classes.masked_fill(self.segmentation.length_BN == 0, -1)
+        return self.classes.masked_fill(self.segmentation.length == 0, -1)
 
     def to(self, device: torch.device | str) -> "SegmentTarget":
         """The same target on another device."""
@@ -75,9 +75,7 @@ class SegmentTarget:
             labels=self.labels.to(device),
             valid=self.valid.to(device),
             classes=self.classes.to(device),
-            segmentation=replace(
-                runs, index_BT=runs.index_BT.to(device), length_BN=runs.length_BN.to(device)
-            ),
+            segmentation=replace(runs, index=runs.index.to(device), length=runs.length.to(device)),
         )
 
 
@@ -85,8 +83,9 @@ def _check_shapes(labels_BT: Tensor, valid_BT: Tensor) -> None:
     wrong = labels_BT.dim() != 2 or 0 in labels_BT.shape or labels_BT.is_floating_point()
     if wrong or valid_BT.shape != labels_BT.shape or valid_BT.dtype != torch.bool:
         raise TargetError(
-            f"Labels must be integers of shape (B, T) with at least one step and valid a bool mask of that shape, "
-            f"found {tuple(labels_BT.shape)} of {labels_BT.dtype} and {tuple(valid_BT.shape)} of {valid_BT.dtype}."
+            "Labels must be integers of shape (B, T) with at least one step and valid a bool mask of it, "
+            f"found {tuple(labels_BT.shape)} of {labels_BT.dtype} and {tuple(valid_BT.shape)} of "
+            f"{valid_BT.dtype}."
         )
 
 
@@ -101,7 +100,7 @@ def _check_values(labels_BT: Tensor, valid_BT: Tensor, *, num_classes: int) -> t
             )
         if lowest[video] < 0 or highest[video] >= num_classes:
             raise TargetError(
-                f"Video {video} of the batch has labels from {lowest[video]} to {highest[video]}, but the classes are "
-                f"0 to {num_classes - 1}: map the labels to class ids first."
+                f"Video {video} of the batch has labels from {lowest[video]} to {highest[video]}, but the "
+                f"classes are 0 to {num_classes - 1}: map the labels to class ids first."
             )
     return tuple(lengths)

@@ -5,7 +5,6 @@ checkpoints (FACT.md section 11).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -26,7 +25,7 @@ class DilatedResidualLayer(nn.Module):
 
     def forward(self, x_BFT: Tensor) -> Tensor:
         """Same shape as the input, (B, F, T)."""
-        update_BFT = self.conv_1x1(F.relu(self.conv_dilated(x_BFT)))
+        update_BFT = self.conv_1x1(torch.relu(self.conv_dilated(x_BFT)))
         x_BFT = x_BFT + self.dropout(update_BFT)
         if self.norm is None:
             return x_BFT
@@ -103,7 +102,7 @@ class MSTCN2(nn.Module):
         layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
         for i, (far, near, fusion) in enumerate(layers):
             x_BFT = zero_padding(x_BFT, valid_B1T)
-            update_BFT = F.relu(fusion(torch.cat([far(x_BFT), near(x_BFT)], dim=1)))
+            update_BFT = torch.relu(fusion(torch.cat([far(x_BFT), near(x_BFT)], dim=1)))
             x_BFT = x_BFT + (update_BFT if i == last else self.dropout(update_BFT))
         out_BHT: Tensor = self.conv_out(x_BFT)
         return out_BHT.transpose(1, 2)

@@ -33,9 +33,9 @@ def _row_shares(target: SegmentTarget, segmentation: Segmentation | None) -> tup
     """Row of each step, and the share 1 / (steps in its row x rows of its video) with which it counts."""
     if segmentation is None:
         return None, target.valid / target.valid.sum(1, keepdim=True)
-    length_BT = segmentation.length_BN.gather(1, segmentation.index_BT)
-    rows_B1 = (segmentation.length_BN > 0).sum(1, keepdim=True)
-    return segmentation.index_BT, target.valid / (length_BT.clamp(min=1) * rows_B1)
+    length_BT = segmentation.length.gather(1, segmentation.index)
+    rows_B1 = (segmentation.length > 0).sum(1, keepdim=True)
+    return segmentation.index, target.valid / (length_BT.clamp(min=1) * rows_B1)
 
 
 def label_loss(
@@ -44,7 +44,7 @@ def label_loss(
     class_weight_C: Tensor,
     segmentation: Segmentation | None = None,
 ) -> Tensor:
-    """Weighted cross entropy of steps, or of predicted segments with the mean label distribution of their steps."""
+    """Weighted cross entropy of steps, or of predicted segments with their steps' mean label distribution."""
     rows_BT, share_BT = _row_shares(target, segmentation)
     weights_BT = class_weight_C[target.labels] * share_BT
     return _weighted_sum(_picked(log_probs_BRC, rows_BT, target.labels), weights_BT)
@@ -62,7 +62,7 @@ def _matched_steps(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Row, matched token and weight of each step; the weight is 0 where the step's segment has no token."""
     rows_BT, share_BT = _row_shares(target, segmentation)
-    token_BT = match.token_of_segment.gather(1, target.segmentation.index_BT)
+    token_BT = match.token_of_segment.gather(1, target.segmentation.index)
     weights_BT = class_weight_C[target.labels] * share_BT * (token_BT >= 0)
     return rows_BT, token_BT.clamp(min=0), weights_BT
 
@@ -76,7 +76,7 @@ def frame_to_token_loss(
 ) -> Tensor:
     """Where in time each matched token should look: cross entropy over steps, or predicted segments."""
     rows_BT, token_BT, weights_BT = _matched_steps(target, match, class_weight_C, segmentation)
-    present_BR = target.valid if segmentation is None else segmentation.length_BN > 0
+    present_BR = target.valid if segmentation is None else segmentation.length > 0
     log_probs_BMR = logits_BMR.masked_fill(~present_BR[:, None], -math.inf).log_softmax(-1)
     return _weighted_sum(_picked(log_probs_BMR.transpose(1, 2), rows_BT, token_BT), weights_BT)
 
@@ -90,8 +90,8 @@ def token_to_frame_loss(
 ) -> Tensor:
     """Which matched token each step, or predicted segment, should look at.
 
-    A token that stands for n segments has n equal columns in the softmax, which normalise as one with log(n) added
-    to its logit; each of the n has its own share of that column.
+    A token that stands for n segments has n equal columns in the softmax, which normalise as one with log(n)
+    added to its logit; each of the n has its own share of that column.
     """
     rows_BT, token_BT, weights_BT = _matched_steps(target, match, class_weight_C, segmentation)
     columns_B1M = match.segments_of_token.to(logits_BRM.dtype).log()[:, None]
