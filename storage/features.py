@@ -1,11 +1,10 @@
 """Features at rest: one Parquet file per video and profile, a row per step."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.atomic import atomic_path
-from storage.errors import CorruptArtefactError, MissingArtefactError
+from storage.tables import open_parquet, pack_metadata, unpack_metadata, unreadable
 
 FEATURE_LAYOUT = "features/1"
 """Version of the schema below; a reader refuses any other."""
 
 ROWS_PER_GROUP = 1024
 """Rows of a row group: a time range is read without the rest of a long video."""
-
-_METADATA_KEY = b"factseg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,22 +60,22 @@ class Features:
     def __post_init__(self) -> None:
         if self.time.shape != self.feature.shape[:1] or self.feature.ndim != 2:
             raise ValueError(
-                f"{self.metadata.profile}: time stamps {self.time.shape} do not fit features {self.feature.shape}; "
-                "give (T,) and (T, D)."
+                f"{self.metadata.profile}: time stamps {self.time.shape} do not fit "
+                f"features {self.feature.shape}; give (T,) and (T, D)."
             )
 
 
-def feature_schema(*, width: int, dtype: Literal["float16", "float32"], metadata: FeatureMetadata) -> pa.Schema:
+def feature_schema(
+    *, width: int, dtype: Literal["float16", "float32"], metadata: FeatureMetadata
+) -> pa.Schema:
     """Schema of a feature file: ``step``, ``time`` in seconds, ``feature`` of fixed width."""
     value = pa.float16() if dtype == "float16" else pa.float32()
-    return pa.schema(
-        [
-            pa.field("step", pa.int32(), nullable=False),
-            pa.field("time", pa.float64(), nullable=False),
-            pa.field("feature", pa.list_(pa.field("element", value, nullable=False), width), nullable=False),
-        ],
-        metadata={_METADATA_KEY: json.dumps({"layout": FEATURE_LAYOUT, **asdict(metadata)}, sort_keys=True)},
-    )
+    fields: list[pa.Field[Any]] = [
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("time", pa.float64(), nullable=False),
+        pa.field("feature", pa.list_(pa.field("element", value, nullable=False), width), nullable=False),
+    ]
+    return pa.schema(fields).with_metadata(pack_metadata(FEATURE_LAYOUT, asdict(metadata)))
 
 
 class FeatureWriter:
@@ -104,7 +101,10 @@ class FeatureWriter:
         """
         field = self._schema.field("feature").type
         if feature.shape != (len(time), field.list_size):
-            raise ValueError(f"Steps of shape {feature.shape} do not fit (n, {field.list_size}) with {len(time)} time stamps.")
+            raise ValueError(
+                f"Steps of shape {feature.shape} with {len(time)} time stamps; "
+                f"this file takes (n, {field.list_size}) with n time stamps."
+            )
         if not np.isfinite(feature).all():
             raise ValueError("A feature is NaN or infinite; the extractor's weights or input are broken.")
         self._pending.append((time, feature.astype(field.value_type.to_pandas_dtype())))
@@ -158,7 +158,7 @@ def read_feature_metadata(path: Path) -> FeatureMetadata:
         MissingArtefactError: There is no such file.
         CorruptArtefactError: The file is no feature file of a known layout.
     """
-    return _metadata_of(_open(path), path)
+    return _metadata_of(open_parquet(path), path)
 
 
 def read_features(
@@ -172,7 +172,7 @@ def read_features(
         MissingArtefactError: There is no such file.
         CorruptArtefactError: The file is no feature file of a known layout.
     """
-    file = _open(path)
+    file = open_parquet(path)
     metadata = _metadata_of(file, path)
     groups = [
         group
@@ -182,11 +182,9 @@ def read_features(
     try:
         table = file.read_row_groups(groups)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptArtefactError(f"{path} cannot be read ({error}). Delete it and run `factseg extract` again.") from error
+        raise unreadable(path, error) from error
     time = table.column("time").to_numpy()
-    column = table.column("feature").combine_chunks()
-    width = column.type.list_size
-    feature = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width).astype(np.float32)
+    feature = _matrix(table.column("feature"))
     inside = np.ones(len(time), dtype=bool)
     if start_seconds is not None:
         inside &= time >= start_seconds
@@ -195,29 +193,20 @@ def read_features(
     return Features(time=time[inside], feature=feature[inside], metadata=metadata)
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    if not path.is_file():
-        raise MissingArtefactError(f"No features at {path}. Run `factseg extract` on the video.")
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptArtefactError(f"{path} is no Parquet file ({error}). Delete it and run `factseg extract` again.") from error
+def _matrix(column: pa.ChunkedArray[Any]) -> NDArray[np.float32]:
+    width = column.type.list_size
+    chunks = [cast("pa.FixedSizeListArray[Any]", chunk).flatten().to_numpy() for chunk in column.chunks]
+    return np.concatenate([np.empty(0, np.float32), *chunks], dtype=np.float32).reshape(-1, width)
 
 
 def _metadata_of(file: pq.ParquetFile, path: Path) -> FeatureMetadata:
-    raw = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
-    facts = json.loads(raw) if raw else {}
-    layout = facts.pop("layout", None)
-    if layout != FEATURE_LAYOUT:
-        raise CorruptArtefactError(
-            f"{path} has layout {layout!r}; this program reads {FEATURE_LAYOUT!r}. "
-            "Delete it and run `factseg extract` again, or use the program that wrote it."
-        )
-    return FeatureMetadata(**facts)
+    return FeatureMetadata(**unpack_metadata(file.schema_arrow, layout=FEATURE_LAYOUT, path=path))
 
 
 def _overlaps(group: pq.RowGroupMetaData, start_seconds: float | None, stop_seconds: float | None) -> bool:
-    statistics = group.column(1).statistics
+    statistics: Any = group.column(1).statistics
+    if statistics is None:
+        return True
     before = stop_seconds is not None and statistics.min >= stop_seconds
     after = start_seconds is not None and statistics.max < start_seconds
     return not before and not after

@@ -42,7 +42,7 @@ class DigestMemo:
         with closing(self._connect()) as connection, connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS digests ("
-                "path TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER, digest TEXT NOT NULL, PRIMARY KEY (path))"
+                "path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, digest TEXT NOT NULL)"
             )
 
     def digest(self, path: Path) -> str:
@@ -61,7 +61,9 @@ class DigestMemo:
             return str(row[0])
         digest = file_digest(path)
         with closing(self._connect()) as connection, connection:
-            connection.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (name, *stamp, digest))
+            connection.execute(
+                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (name, *stamp, digest)
+            )
         return digest
 
     def _connect(self) -> sqlite3.Connection:

@@ -90,10 +90,14 @@ class Store:
     def _create(self, marker: Path) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is a file. Give --store a folder.")
-        foreign = [path.name for path in self.root.iterdir() if not path.name.startswith(".")] if self.root.exists() else []
+        foreign = (
+            [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
+            if self.root.exists()
+            else []
+        )
         if foreign and not marker.exists():
             raise StoreError(
-                f"{self.root} holds other files ({sorted(foreign)[0]!r}, ...) and is not a store. "
+                f"{self.root} holds other files ({min(foreign)!r}, ...) and is not a store. "
                 "Give --store a new or empty folder."
             )
         try:
@@ -102,14 +106,18 @@ class Store:
                 if not marker.exists():
                     write_json_atomically(marker, {"layout": "factseg-store", "version": STORE_VERSION})
         except OSError as error:
-            raise StoreError(f"Cannot make a store at {self.root}: {error.strerror}. Give --store a writable folder.") from error
+            raise StoreError(
+                f"Cannot make a store at {self.root}: {error.strerror}. Give --store a writable folder."
+            ) from error
 
     def _check(self, marker: Path) -> None:
         try:
             facts = json.loads(marker.read_text(encoding="utf-8"))
             version = int(facts["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{marker} cannot be read ({error}). Restore it, or give --store another folder.") from error
+            raise StoreError(
+                f"{marker} cannot be read ({error}). Restore it, or give --store another folder."
+            ) from error
         if version != STORE_VERSION:
             raise StoreError(
                 f"{self.root} is a store of version {version}; this program knows version {STORE_VERSION}. "

@@ -1,0 +1,21 @@
+"""What a stage reports: small values only; arrays stay in the store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.outcome import VideoOutcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReport:
+    """What a stage did."""
+
+    stage: str
+    """Name of the flow."""
+    outcomes: tuple[VideoOutcome, ...] = ()
+    """What became of each video."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able results: keys, paths, scores."""
+    notes: tuple[str, ...] = ()
+    """Sentences worth showing."""

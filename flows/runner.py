@@ -1,0 +1,44 @@
+"""How the steps of a stage are carried out: directly here, or as Prefect tasks. The stages do not care."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """Carries out steps."""
+
+    def run(self, name: str, step: Callable[[], Made]) -> Made:
+        """Carry out one step; what it raises is raised."""
+
+    def map(
+        self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+    ) -> list[Made | Exception]:
+        """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
+
+
+class DirectRunner:
+    """Carries out steps here and now, without Prefect."""
+
+    def run(self, name: str, step: Callable[[], Made]) -> Made:
+        """Carry out one step; what it raises is raised."""
+        log.debug("step %s", name)
+        return step()
+
+    def map(
+        self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+    ) -> list[Made | Exception]:
+        """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
+        results: list[Made | Exception] = []
+        for batch in batches:
+            try:
+                results.append(step(batch))
+            except Exception as error:  # noqa: BLE001  (a broken batch must not take the others with it)
+                log.error("%s: %s", name, error, exc_info=error)
+                results.append(error)
+        return results

@@ -1,0 +1,74 @@
+"""Registering a scored run, and whether it becomes the champion that segments new videos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from storage.registry import RegisteredRun, Registry
+
+DECIDING_SCORE = "f1@50"
+"""Segmental F1 at 50 % overlap under the first convention: the strictest figure of the papers' tables."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """Whether a run becomes champion."""
+
+    promote: bool
+    reason: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """What became of a registered run."""
+
+    entry: RegisteredRun
+    champion: RegisteredRun
+    """The champion now."""
+    reason: str
+
+
+def decide(challenger: RegisteredRun, champion: RegisteredRun | None) -> Decision:
+    """Promote unless the champion did better on the very same test videos."""
+    if champion is None:
+        return Decision(promote=True, reason="it is the first model of this name")
+    if champion.version == challenger.version:
+        return Decision(promote=False, reason="it already was")
+    if champion.test != challenger.test:
+        return Decision(
+            promote=True,
+            reason=f"the test videos or labels changed since version {champion.version}, whose scores say nothing here",
+        )
+    ours, theirs = challenger.scores[DECIDING_SCORE], champion.scores[DECIDING_SCORE]
+    compared = f"{DECIDING_SCORE} {ours:.1f} against {theirs:.1f} of version {champion.version}"
+    return Decision(promote=ours >= theirs, reason=compared)
+
+
+def register_run(
+    registry: Registry,
+    name: str,
+    *,
+    run: str,
+    test: str,
+    scores: Mapping[str, float],
+    parameters: Mapping[str, str],
+    curves: Sequence[Mapping[str, float]],
+) -> Promotion:
+    """Enter a scored run into the registry once, and promote it where ``decide`` says so.
+
+    Args:
+        registry: The store's registry.
+        name: Name of the model.
+        run: Key of the run.
+        test: Digest of the test videos and labels.
+        scores: Percent, by name.
+        parameters: Settings as text.
+        curves: Figures by epoch.
+    """
+    entry = registry.register(name, run=run, test=test, scores=scores, parameters=parameters, curves=curves)
+    champion = registry.champions().get(name)
+    decision = decide(entry, champion)
+    if decision.promote:
+        registry.promote(entry)
+    now = entry if decision.promote or champion is None else champion
+    return Promotion(entry=entry, champion=now, reason=decision.reason)

@@ -1,0 +1,88 @@
+"""From settings to the configuration a model is built and trained with."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from fact.config import RECIPES, Config, auto_config, parse_config, recipe
+from pipeline.errors import SettingsError
+from pipeline.labels import ClassList
+from pipeline.settings import DatasetSettings, TrainingSettings, read_settings_file
+
+log = logging.getLogger(__name__)
+
+BACKGROUND_NAME = "background"
+"""The class that counts as background where nothing else is said, as in the published scripts."""
+
+_DEFAULT_DECAY = 5 / 8
+# Place of the learning-rate decay in the GTEA recipe, on which `auto` stands: epoch 250 of 400.
+
+
+def is_file(name: str) -> bool:
+    """Whether a recipe's name is that of a FACT YAML file."""
+    return Path(name).suffix.lower() in {".yaml", ".yml"}
+
+
+def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
+    """The configuration that ``settings`` ask for.
+
+    Args:
+        settings: Recipe and overrides.
+        max_segments: Largest number of segments in a training video; `auto` makes tokens from it.
+
+    Raises:
+        SettingsError: The recipe is unknown, or its file is malformed.
+    """
+    config = _base_config(settings.recipe, max_segments=max_segments)
+    if config.ignored:
+        log.info("%s: these keys have no effect here: %s", settings.recipe, ", ".join(config.ignored))
+    if config.model.transcript:
+        raise SettingsError(
+            f"{settings.recipe}: FACT.trans asks for the transcript of every video, which new videos do not have. "
+            "Set it to false, or use fact.blocks.FACT directly."
+        )
+    training = config.training
+    changes: dict[str, object] = {}
+    if settings.epochs is not None:
+        changes["epochs"] = settings.epochs
+        if training.lr_decay is not None:
+            changes["lr_decay"] = max(1, round(settings.epochs * training.lr_decay / training.epochs))
+    if settings.learning_rate is not None:
+        changes["lr"] = settings.learning_rate
+    if settings.batch_size is not None:
+        changes["batch_size"] = settings.batch_size
+    return dataclasses.replace(
+        config,
+        training=dataclasses.replace(training, **changes),
+        use_clip=settings.model == "fact-clip",
+    )
+
+
+def background_ids(config: Config, *, recipe_name: str, dataset: DatasetSettings, classes: ClassList) -> tuple[int, ...]:
+    """Ids of the background classes: as the data set says, else the FACT YAML file, else by name."""
+    if dataset.background:
+        return classes.ids_named(dataset.background)
+    if is_file(recipe_name):
+        return _known_ids(config.data.background_classes, classes, recipe_name)
+    return classes.ids_named([name for name in (BACKGROUND_NAME,) if name in classes.id_of])
+
+
+def _base_config(name: str, *, max_segments: int) -> Config:
+    if name == "auto":
+        return auto_config(max_segments)
+    if is_file(name):
+        return parse_config(read_settings_file(Path(name)))
+    if name not in RECIPES:
+        raise SettingsError(f"No recipe {name!r}. Known: auto, {', '.join(RECIPES)}, or a FACT file ending in .yaml.")
+    return recipe(name)
+
+
+def _known_ids(ids: Sequence[int], classes: ClassList, source: str) -> tuple[int, ...]:
+    beyond = [index for index in ids if index >= len(classes)]
+    if beyond:
+        raise SettingsError(
+            f"{source}: bg_class {beyond[0]} is not a class of this data set ({len(classes)} classes). "
+            "Correct it, or name the background with --background."
+        )
+    return tuple(ids)
