@@ -313,12 +313,13 @@ class Timeline {
     for (const [name, row] of Object.entries(this.rows)) {
       [...row.children].forEach((segment, index) => {
         const [start, end] = this.bounds(name, index);
-        segment.classList.toggle("named", (end - start) * pixels >= 34);
+        segment.classList.toggle("named", (end - start) * pixels >= 44);
       });
     }
     const step = TICK_SECONDS.find((seconds) => seconds * pixels >= 64) ?? 14400;
     const ticks = [];
-    for (let tick = Math.ceil(this.start / step); tick * step < this.end; tick++) {
+    const last = this.end - 36 / pixels; // A label needs room for its text.
+    for (let tick = Math.ceil(this.start / step); tick * step <= last; tick++) {
       const node = element("span", { textContent: clock(tick * step, step < 1 ? 1 : 0) });
       node.style.left = `${(100 * (tick * step - this.start)) / (this.end - this.start)}%`;
       ticks.push(node);
