@@ -13,7 +13,7 @@ from storage.tables import read_table, write_table
 CATALOGUE_LAYOUT = "catalogue/1"
 """Version of the schema below."""
 
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("id", pa.string(), nullable=False),
     pa.field("path", pa.string(), nullable=False),
     pa.field("status", pa.string(), nullable=False),

@@ -70,7 +70,7 @@ def feature_schema(
 ) -> pa.Schema:
     """Schema of a feature file: ``step``, ``time`` in seconds, ``feature`` of fixed width."""
     value = pa.float16() if dtype == "float16" else pa.float32()
-    fields: list[pa.Field[Any]] = [
+    fields: "list[pa.Field[Any]]" = [
         pa.field("step", pa.int32(), nullable=False),
         pa.field("time", pa.float64(), nullable=False),
         pa.field("feature", pa.list_(pa.field("element", value, nullable=False), width), nullable=False),
@@ -193,7 +193,7 @@ def read_features(
     return Features(time=time[inside], feature=feature[inside], metadata=metadata)
 
 
-def _matrix(column: pa.ChunkedArray[Any]) -> NDArray[np.float32]:
+def _matrix(column: "pa.ChunkedArray[Any]") -> NDArray[np.float32]:
     width = column.type.list_size
     chunks = [cast("pa.FixedSizeListArray[Any]", chunk).flatten().to_numpy() for chunk in column.chunks]
     return np.concatenate([np.empty(0, np.float32), *chunks], dtype=np.float32).reshape(-1, width)

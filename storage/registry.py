@@ -152,7 +152,8 @@ class Registry:
             artifacts = (self._store.root / "mlflow").absolute().as_posix()
             experiment_id = self._client.create_experiment(name, None if self._remote else artifacts)
         tracked = str(self._client.create_run(experiment_id).info.run_id)
-        metrics = [Metric(key, value, 0, 0) for key, value in scores.items()]
+        # The tracker allows no "@" in a name: f1@50 is shown as "f1 at 50".
+        metrics = [Metric(key.replace("@", " at "), value, 0, 0) for key, value in scores.items()]
         for row in curves:
             epoch = int(row["epoch"])
             metrics += [Metric(key, value, 0, epoch) for key, value in row.items() if key != "epoch"]

@@ -12,7 +12,7 @@ from storage.tables import read_table, write_table
 SEGMENT_LAYOUT = "segments/1"
 """Version of the schema below."""
 
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("video", pa.string(), nullable=False),
     pa.field("start_frame", pa.int64(), nullable=False),
     pa.field("end_frame", pa.int64(), nullable=False),

@@ -1,0 +1,79 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from storage.atomic import artefact_lock, atomic_path, write_json_atomically, write_text_atomically
+
+
+def test_a_file_appears_with_its_whole_content(tmp_path):
+    write_text_atomically(tmp_path / "deep" / "a.txt", "grün\n")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == "grün\n".encode()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"), atomic_path(target) as scratch:
+        scratch.write_text("new but half")
+        raise RuntimeError("halfway")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_json_refuses_what_json_cannot_say(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_atomically(tmp_path / "a.json", {"loss": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_new_file_follows_the_umask_like_any_other(tmp_path):
+    write_text_atomically(tmp_path / "ours", "")
+    (tmp_path / "theirs").write_text("")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+def test_a_writer_killed_at_any_moment_leaves_the_old_content_or_the_new(tmp_path):
+    target = tmp_path / "value"
+    target.write_text("0" * 100_000)
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from storage.atomic import write_text_atomically
+        for digit in "123456789" * 1000:
+            write_text_atomically(Path(sys.argv[1]), digit * 100_000)
+        """
+    )
+    for delay in (0.15, 0.2, 0.25, 0.3):
+        process = subprocess.Popen([sys.executable, "-c", script, str(target)])
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        content = target.read_text()
+        assert len(content) == 100_000
+        assert len(set(content)) == 1
+
+
+def test_another_process_cannot_take_a_lock_that_is_held(tmp_path):
+    target = tmp_path / "a.parquet"
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from filelock import Timeout
+        from storage.atomic import artefact_lock
+        try:
+            artefact_lock(Path(sys.argv[1])).acquire(timeout=0.05)
+        except Timeout:
+            sys.exit(7)
+        """
+    )
+    command = [sys.executable, "-c", script, str(target)]
+    with artefact_lock(target):
+        assert subprocess.run(command, check=False).returncode == 7
+    assert subprocess.run(command, check=False).returncode == 0

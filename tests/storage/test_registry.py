@@ -1,0 +1,64 @@
+import pytest
+
+from storage.errors import MissingArtefactError
+from storage.registry import Registry
+from storage.store import Store
+
+RUN, OTHER_RUN = "ab" * 32, "cd" * 32
+
+
+def register(registry, name="bench", *, run=RUN, test="t", f1=50.0):
+    curves = [{"epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2)]
+    scores = {"f1@50": f1}
+    return registry.register(name, run=run, test=test, scores=scores, parameters={"seed": "0"}, curves=curves)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    # MLflow makes its tables once; every test of the module uses models of its own name.
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+def test_an_empty_store_has_no_champion_and_makes_no_database(tmp_path):
+    registry = Registry(Store(tmp_path))
+    with pytest.raises(MissingArtefactError, match="no trained model"):
+        registry.champion()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_run_is_registered_once(store):
+    first = register(Registry(store), "once")
+    again = register(Registry(store), "once")
+    assert first == again
+    assert (first.version, first.run, first.scores) == (1, RUN, {"f1@50": 50.0})
+    assert register(Registry(store), "once", run=OTHER_RUN).version == 2
+    assert [entry.version for entry in Registry(store).versions("once")] == [2, 1]
+
+
+def test_the_champion_is_the_promoted_version_whoever_asks(store):
+    registry = Registry(store)
+    first, second = register(registry, "led"), register(registry, "led", run=OTHER_RUN)
+    registry.promote(first)
+    assert Registry(store).champion("led") == first
+    assert Registry(store).champion("led") == first
+    registry.promote(second)
+    assert Registry(store).champion("led") == second
+
+
+def test_a_remembered_champion_needs_no_mlflow(store, monkeypatch):
+    registry = Registry(store)
+    registry.promote(register(registry, "remembered"))
+    Registry(store).champions()
+    monkeypatch.setattr(Registry, "_ask_champions", lambda _: pytest.fail("asked MLflow"))
+    assert Registry(store).champion("remembered").run == RUN
+
+
+def test_several_models_must_be_named(store):
+    registry = Registry(store)
+    for name in ("north", "it's south"):
+        registry.promote(register(registry, name))
+    with pytest.raises(MissingArtefactError, match="--model"):
+        registry.champion()
+    assert registry.champion("it's south").name == "it's south"
+    with pytest.raises(MissingArtefactError, match="'east'.*Known: .*'north'"):
+        registry.champion("east")
