@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-torch.set_num_threads(2)
+# The models here are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 TESTS = Path(__file__).resolve().parents[1]
 SHARED = TESTS.parent.parent / "shared" / "golden" / "fact"
@@ -32,7 +33,8 @@ class Golden:
     @property
     def weights(self):
         prefix = "weights."
-        found = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+        named = self.tensors.items()
+        found = {name.removeprefix(prefix): tensor for name, tensor in named if name.startswith(prefix)}
         if self.about["kind"] == "clip":
             found["text_embeddings"] = self.tensors["text_embeddings"]
         return found
@@ -61,9 +63,9 @@ def golden(golden_path):
     return load_golden(golden_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_config():
-    """A function that returns a small configuration with some keys replaced, e.g. ``FACT={"block": "iu"}``."""
+    """A function that returns a small configuration with some keys replaced: ``FACT={"block": "iu"}``."""
 
     def make(**sections):
         block = {"a_nhead": 2, "f_layers": 3, "f_ln": False, "f_ngp": 1}
@@ -83,7 +85,7 @@ def small_config():
             "Loss": {"pc": 0.2, "nullw": 0.3, "sw": 1.0},
         }
         for name, values in sections.items():
-            config[name] = {**config[name], **values} if isinstance(values, dict) and name in config else values
+            config[name] = {**config.get(name, {}), **values} if isinstance(values, dict) else values
         return config
 
     return make
