@@ -152,12 +152,12 @@ def test_a_run_stopped_half_way_leaves_neither_manifest_nor_scratch_file(tmp_pat
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_test": 0}, {"seed": -1}])
+@pytest.mark.parametrize(("num_train", "num_test", "seed"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
 def test_numbers_out_of_range_are_refused_before_anything_is_written(
-    tmp_path: Path, wrong: dict[str, int]
+    tmp_path: Path, num_train: int, num_test: int, seed: int
 ) -> None:
     with pytest.raises(DatasetError, match="at least 1 of each"):
-        write_bench(tmp_path / "bench", **wrong)
+        write_bench(tmp_path / "bench", num_train=num_train, num_test=num_test, seed=seed)
     assert not (tmp_path / "bench").exists()
 
 
