@@ -78,15 +78,28 @@ def open_video(path: Path, *, store: Store) -> Video:
     return video
 
 
-def catalogue_videos(paths: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
-    """Probe files and return their rows; a file that is no video becomes a row with the reason."""
+def probe_all(given: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
+    """A row for every file, and for every regular file of every folder, good or bad.
+
+    Raises:
+        DatasetError: A folder is missing or empty.
+    """
     rows = []
-    for path in paths:
-        try:
-            rows.append(_row(open_video(path, store=store)))
-        except VideoError as error:
-            rows.append(CatalogueRow(id=path.stem, path=str(path.absolute()), status="failed", error=str(error)))
+    for path in given:
+        if not path.is_dir():
+            rows.append(_probe_row(path, store=store))
+            continue
+        listing = list_videos(path)
+        rows += [_probe_row(file, store=store) for file in listing.videos]
+        rows += [CatalogueRow(id=file.stem, path=str(file), status="not a video") for file in listing.not_videos]
     return rows
+
+
+def _probe_row(path: Path, *, store: Store) -> CatalogueRow:
+    try:
+        return _row(open_video(path, store=store))
+    except VideoError as error:
+        return CatalogueRow(id=path.stem, path=str(path.absolute()), status="failed", error=str(error))
 
 
 def _open_video(path: Path, *, store: Store) -> Video:

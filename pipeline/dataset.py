@@ -93,14 +93,14 @@ def find_stored(path: Path, *, inputs: Sequence[ModelInput], store: Store) -> St
     return StoredVideo(video=video, inputs=tuple(inputs), keys=keys)
 
 
-def load_features(stored: StoredVideo, *, store: Store) -> VideoFeatures:
-    """Read the features of all profiles and join them by time; every 1/sample rate is the caller's affair."""
+def load_features(stored: StoredVideo, *, sample_rate: int, store: Store) -> VideoFeatures:
+    """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step."""
     read = [
         read_features(store.feature_path(item.profile.name, key))
         for item, key in zip(stored.inputs, stored.keys, strict=True)
     ]
     times, features = join_by_time([part.time for part in read], [part.feature for part in read])
-    return VideoFeatures(step_times=times, features=features)
+    return VideoFeatures(step_times=times[::sample_rate], features=features[::sample_rate])
 
 
 def survey_part(

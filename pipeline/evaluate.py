@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import LabelledSource, load_labelled, survey_part
+from pipeline.dataset import LabelledSource, survey_part
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError
 from pipeline.inputs import inputs_of_model
@@ -21,9 +21,11 @@ from pipeline.report import Failure, Report, VideoTimeline, write_report
 from pipeline.settings import RunSettings
 from pipeline.train import read_curves
 from storage.atomic import artefact_lock
+from storage.errors import MissingArtefactError
 from storage.folders import finish_folder, is_finished, read_manifest
 from storage.keys import digest_of
 from storage.registry import Registry
+from storage.runs import find_run
 from storage.store import Store
 
 EVALUATE_VERSION = 1
@@ -69,7 +71,7 @@ def evaluate_run(settings: RunSettings, *, run: str) -> EvaluateOutcome:
     classes = read_mapping(settings.dataset.mapping)
     _check_classes(description, classes.names, source=settings.dataset.mapping)
     split = read_split(settings.dataset.splits, settings.dataset.split)
-    inputs = inputs_of_model(description, settings.extraction, store=store)
+    inputs = inputs_of_model(description.inputs)
     survey = survey_part(split.test, dataset=settings.dataset, inputs=inputs, classes=classes, store=store)
     failed = failures(survey.outcomes)
     if not survey.sources:
@@ -115,7 +117,7 @@ def _key(run: str, sources: Sequence[LabelledSource], failed: Sequence[VideoOutc
         {
             "version": EVALUATE_VERSION,
             "run": run,
-            "videos": [[source.video.id, *source.keys, source.label_digest] for source in sources],
+            "videos": [[source.video.id, *source.stored.keys, source.label_digest] for source in sources],
             "failed": [[outcome.video, outcome.reason] for outcome in failed],
         }
     )
@@ -146,7 +148,6 @@ def _evaluate_into(
         title=settings.dataset.title,
         run_id=run,
         created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        class_names=described.class_names,
         scores=scores,
         timelines=timelines,
         epochs=read_curves(store.run_folder(run)),
@@ -176,13 +177,12 @@ def headline(scores: Scores) -> dict[str, float]:
 
 
 def _timeline(source: LabelledSource, *, model: TrainedModel, store: Store) -> VideoTimeline:
-    video = load_labelled(source, store=store)
-    prediction = predict_frames(video, model=model)
-    count = len(video.labels)
+    prediction = predict_frames(source.stored, model=model, store=store)
+    count = len(source.labels)
     return VideoTimeline(
         video_id=source.video.id,
         times=source.video.facts.frame_times[:count],
-        truth=video.labels,
+        truth=source.labels,
         predicted=prediction.labels[:count],
         confidence=prediction.confidence[:count],
     )
@@ -236,3 +236,27 @@ def _parameters(described: ModelDescription, *, seed: int) -> dict[str, str]:
         "batch size": str(training.batch_size),
         "seed": str(seed),
     }
+
+
+def find_evaluations(store: Store, *, run: str, model: str) -> list[dict[str, Any]]:
+    """Every evaluation of a run: its scores and where its report lies.
+
+    Args:
+        store: The store.
+        run: Key of a run, or its first digits; empty for the champion of ``model``.
+        model: Name in the registry; may be empty where there is one model only.
+
+    Raises:
+        MissingArtefactError: There is no such run, or it was never evaluated.
+    """
+    key = find_run(store, run) if run else Registry(store).champion(model).run
+    found = []
+    for folder in sorted((store.root / "evaluations").glob("*")):
+        if not is_finished(folder):
+            continue
+        facts = read_manifest(folder)
+        if facts["run"] == key:
+            found.append({"run": key, "scores": facts["scores"], "report": str(folder / "report.html")})
+    if not found:
+        raise MissingArtefactError(f"Run {key[:12]} was never evaluated. Run `factseg evaluate` on it.")
+    return found

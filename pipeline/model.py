@@ -86,6 +86,11 @@ class ModelDescription:
         return sum(item.width for item in self.inputs)
 
     @property
+    def sample_rate(self) -> int:
+        """Every this many-th step of the stored features is used."""
+        return self.config.training.sample_rate
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Plain sentences on random weights behind the model."""
         sentences = [
@@ -128,7 +133,8 @@ class Standardisation:
         variance_D = sum(((rows - mean_D) ** 2).sum(axis=0) for rows in features) / total
         deviation_D = np.sqrt(variance_D)
         # Rounding leaves a constant channel a deviation of about 1e-7 of its size; dividing by it makes noise.
-        constant_D = deviation_D <= 1e-6 * np.maximum(1.0, np.abs(mean_D))
+        # No absolute limit: channels of some networks are as small as that and carry everything.
+        constant_D = deviation_D <= 1e-6 * np.abs(mean_D)
         return cls(
             mean_D=torch.from_numpy(np.asarray(mean_D, dtype=np.float32)),
             scale_D=torch.from_numpy(np.where(constant_D, 1.0, deviation_D).astype(np.float32)),

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from pipeline.alignment import nearest_steps
 from pipeline.catalogue import Video
-from pipeline.dataset import VideoFeatures
+from pipeline.dataset import StoredVideo, load_features
 from pipeline.labels import ClassList
 from pipeline.metrics import segment_bounds
 from pipeline.model import TrainedModel
 from storage.keys import digest_of
 from storage.segments import Segment
+from storage.store import Store
 
 PREDICT_VERSION = 1
 """Version of the code between features and segments; part of every prediction's key."""
@@ -29,17 +30,18 @@ class FramePrediction:
     """(N,) probability of the label, 0 to 1."""
 
 
-def prediction_key(video: Video, feature_keys: tuple[str, ...], *, run: str) -> str:
+def prediction_key(stored: StoredVideo, *, run: str) -> str:
     """Name of the predicted segments of one video by one run."""
     return digest_of(
-        {"video": video.id, "features": list(feature_keys), "run": run, "version": PREDICT_VERSION}
+        {"version": PREDICT_VERSION, "video": stored.video.id, "features": list(stored.keys), "run": run}
     )
 
 
-def predict_frames(loaded: VideoFeatures, *, model: TrainedModel) -> FramePrediction:
-    """Labels and confidence of every frame: those of the step nearest in time."""
+def predict_frames(stored: StoredVideo, *, model: TrainedModel, store: Store) -> FramePrediction:
+    """Labels and confidence of every frame of a video: those of the step nearest in time."""
+    loaded = load_features(stored, sample_rate=model.description.sample_rate, store=store)
     steps = model.predict(loaded.features)
-    owner = nearest_steps(loaded.video.facts.frame_times, loaded.step_times)
+    owner = nearest_steps(stored.video.facts.frame_times, loaded.step_times)
     return FramePrediction(labels=steps.labels_T[owner], confidence=steps.confidence_T[owner])
 
 

@@ -1,21 +1,109 @@
 """New videos: features, then segments by a trained model. No labels are asked for."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from pipeline.catalogue import Video
-from pipeline.dataset import StoredVideo, find_stored, load_features
+from pipeline.dataset import StoredVideo, find_stored
 from pipeline.device import choose_device
-from pipeline.errors import PipelineError
-from pipeline.inputs import ModelInput, inputs_of_model
+from pipeline.errors import PipelineError, VideoError
+from pipeline.extract_batch import extract_batch
+from pipeline.inputs import ModelInput, check_weights, extraction_for_model, inputs_of_model, inputs_of_settings
 from pipeline.model import TrainedModel, load_model, read_description
-from pipeline.outcome import VideoOutcome
-from pipeline.predict import FramePrediction, predict_frames, prediction_key, segments_of
+from pipeline.outcome import Status, VideoOutcome, failures
+from pipeline.predict import predict_frames, prediction_key, segments_of
 from pipeline.settings import ExtractionSettings, SegmentSettings
-from storage.errors import MissingArtefactError, StorageError
-from storage.folders import is_finished
+from storage.atomic import artefact_lock
+from storage.errors import CorruptArtefactError, MissingArtefactError, StorageError
 from storage.registry import Registry
-from storage.segments import Segment, read_segments, write_segments
+from storage.runs import find_run
+from storage.segments import read_segments, write_segments
 from storage.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedVideo:
+    """What became of one new video."""
+
+    outcome: VideoOutcome
+    path: str
+    """The video file."""
+    prediction: str
+    """Key of the segments in the store; empty where it failed."""
+
+
+def choose_run(settings: SegmentSettings) -> str:
+    """Key of the run that segments: the one asked for, else the champion.
+
+    Raises:
+        MissingArtefactError: There is none.
+    """
+    store = Store(settings.store)
+    return find_run(store, settings.run) if settings.run else Registry(store).champion(settings.model).run
+
+
+def segment_batch(paths: Sequence[Path], *, settings: SegmentSettings, run: str) -> list[SegmentedVideo]:
+    """Segment some videos by one run; a video that fails harms no other.
+
+    Features that the store lacks are extracted with the very weights the model was trained on.
+    """
+    return [_segment_one(path, settings=settings, run=run) for path in paths]
+
+
+def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:
+    try:
+        prediction, status = _predict(path, settings=settings, run=run)
+    except (PipelineError, StorageError) as error:
+        outcome = VideoOutcome(video=path.stem, status="failed", reason=str(error))
+        return SegmentedVideo(outcome=outcome, path=str(path), prediction="")
+    return SegmentedVideo(outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction)
+
+
+def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, Status]:
+    """Key of the video's segments, and whether they were made now."""
+    store = Store(settings.store)
+    stored = _with_features(path, settings=settings, run=run)
+    key = prediction_key(stored, run=run)
+    target = store.prediction_path(key)
+    with artefact_lock(target):
+        if target.exists():
+            read_segments(target)
+            return key, "skipped"
+        model = _model(store.run_folder(run), settings.device)
+        prediction = predict_frames(stored, model=model, store=store)
+        segments = segments_of(prediction, video=stored.video, classes=model.description.classes)
+        write_segments(
+            target,
+            segments,
+            metadata={"run": run, "video": stored.video.video_hash, "notices": list(model.description.notices)},
+        )
+    return key, "done"
+
+
+def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> StoredVideo:
+    """The video with the features the model wants, extracted now unless the store has them."""
+    store = Store(settings.store)
+    wanted = _inputs(store.run_folder(run))
+    try:
+        return find_stored(path, inputs=wanted, store=store)
+    except (MissingArtefactError, CorruptArtefactError):
+        extraction = extraction_for_model(
+            read_description(store.run_folder(run)).inputs,
+            ExtractionSettings(i3d_rgb=settings.i3d_rgb, i3d_flow=settings.i3d_flow, device=settings.device),
+        )
+    check_weights(wanted, inputs_of_settings(extraction, store=store))
+    for outcome in failures(extract_batch([path], extraction=extraction, store=settings.store)):
+        raise VideoError(outcome.reason)
+    return find_stored(path, inputs=wanted, store=store)
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path, device: str) -> TrainedModel:
+    """Loaded once per process: batches of one run share it."""
+    return load_model(folder, device=choose_device(device))
+
+
+@lru_cache(maxsize=1)
+def _inputs(folder: Path) -> tuple[ModelInput, ...]:
+    return inputs_of_model(read_description(folder).inputs)

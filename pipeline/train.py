@@ -21,10 +21,11 @@ from fact.config import TrainingConfig as FactTraining
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
 from pipeline.batch import Batch, Sample, shuffled_batches
-from pipeline.dataset import LabelledSource, load_labelled, survey_part
+from pipeline.dataset import LabelledSource, Survey, labels_by_step, load_features, survey_part
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError, TrainingError
-from pipeline.labels import ClassList, read_mapping, read_split
+from pipeline.inputs import inputs_of_settings
+from pipeline.labels import read_mapping, read_split
 from pipeline.model import (
     FeatureInput,
     ModelDescription,
@@ -36,11 +37,13 @@ from pipeline.model import (
 from pipeline.outcome import VideoOutcome, failures
 from pipeline.provenance import describe_machine, git_revision
 from pipeline.recipes import background_ids, resolve_config
-from pipeline.settings import RunSettings
+from pipeline.settings import EvaluateSettings, RunSettings
 from pipeline.texts import ClassTexts, embed_classes
 from storage.atomic import artefact_lock, atomic_path, write_json_atomically
-from storage.folders import finish_folder, is_finished, read_manifest
+from storage.errors import MissingArtefactError
+from storage.folders import finish_folder, is_finished
 from storage.keys import digest_of
+from storage.runs import find_run
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ class _Plan:
             {
                 "version": TRAIN_VERSION,
                 "model": described,
-                "videos": [[source.video.id, *source.keys, source.label_digest] for source in self.sources],
+                "videos": [[source.video.id, *source.stored.keys, source.label_digest] for source in self.sources],
                 "seed": self.seed,
             }
         )
@@ -102,22 +105,13 @@ def train(settings: RunSettings) -> TrainOutcome:
         TrainingError: The loss is not finite.
     """
     store = Store(settings.store)
-    classes = read_mapping(settings.dataset.mapping)
-    split = read_split(settings.dataset.splits, settings.dataset.split)
-    survey = survey_part(split.train, settings=settings, classes=classes, store=store)
-    if not survey.sources:
-        failed = failures(survey.outcomes)
-        raise DatasetError(f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}")
-    plan = _plan(settings, survey.sources, classes=classes, store=store)
+    plan, survey = _plan(settings, store=store)
     key = plan.key()
     folder = store.run_folder(key)
     with artefact_lock(folder):
         trained = not is_finished(folder)
         if trained:
             _train_into(folder, plan, settings=settings, store=store)
-    for source in survey.sources:
-        if source.note:
-            log.info("%s", source.note)
     return TrainOutcome(
         run=key,
         trained=trained,
@@ -127,33 +121,60 @@ def train(settings: RunSettings) -> TrainOutcome:
     )
 
 
+def find_trained(settings: EvaluateSettings) -> str:
+    """Key of the finished run that ``settings`` name, or that these very settings train.
+
+    Raises:
+        MissingArtefactError: There is no such run, or it is not finished.
+    """
+    store = Store(settings.store)
+    if settings.run:
+        return find_run(store, settings.run)
+    key = _plan(settings, store=store)[0].key()
+    if not is_finished(store.run_folder(key)):
+        raise MissingArtefactError("These options were never trained with. Run `factseg train` with the same ones.")
+    return key
+
+
 def read_curves(folder: Path) -> list[dict[str, float]]:
     """Figures by epoch of a finished run; every row has ``epoch``."""
     rows: list[dict[str, float]] = pq.read_table(folder / CURVES_FILE).to_pylist()
     return rows
 
 
-def _plan(settings: RunSettings, sources: Sequence[LabelledSource], *, classes: ClassList, store: Store) -> _Plan:
-    segments = [source.num_segments for source in sources]
+def _plan(settings: RunSettings, *, store: Store) -> tuple[_Plan, Survey]:
+    """What a run would be made of; reads labels, but neither pictures nor features."""
+    dataset = settings.dataset
+    classes = read_mapping(dataset.mapping)
+    split = read_split(dataset.splits, dataset.split)
+    inputs = inputs_of_settings(settings.extraction, store=store)
+    survey = survey_part(split.train, dataset=dataset, inputs=inputs, classes=classes, store=store)
+    if not survey.sources:
+        failed = failures(survey.outcomes)
+        raise DatasetError(f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}")
+    segments = [source.num_segments for source in survey.sources]
     config = resolve_config(settings.training, max_segments=max(segments))
-    texts = embed_classes(classes.names, settings=settings, store=store) if config.use_clip else None
+    texts = None
+    if config.use_clip:
+        texts = embed_classes(classes.names, text=settings.text, extraction=settings.extraction, store=store)
     description = ModelDescription(
         kind=settings.training.model,
         config=config,
         class_names=classes.names,
         background=background_ids(
-            config, recipe_name=settings.training.recipe, dataset=settings.dataset, classes=classes
+            config, recipe_name=settings.training.recipe, dataset=dataset, classes=classes
         ),
-        inputs=sources[0].inputs,
-        text=texts and _text_input(texts),
+        inputs=tuple(item.described for item in inputs),
+        text=None if texts is None else _text_input(texts),
     )
-    return _Plan(
-        sources=tuple(sources),
+    plan = _Plan(
+        sources=survey.sources,
         description=description,
         texts=texts,
         mean_segments=float(np.mean(segments)),
         seed=settings.training.seed,
     )
+    return plan, survey
 
 
 def _text_input(texts: ClassTexts) -> TextInput:
@@ -170,15 +191,17 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
     description = plan.description
     for notice in description.notices:
         log.warning("%s", notice)
-    videos = [load_labelled(source, store=store) for source in plan.sources]
-    standardisation = Standardisation.of([video.features for video in videos])
+    loaded = [
+        load_features(source.stored, sample_rate=description.sample_rate, store=store) for source in plan.sources
+    ]
+    standardisation = Standardisation.of([video.features for video in loaded])
     samples = [
         Sample(
-            video_id=video.source.video.id,
+            video_id=source.video.id,
             features_TD=standardisation.apply(video.features),
-            labels_T=torch.from_numpy(video.step_labels),
+            labels_T=torch.from_numpy(labels_by_step(source, video)),
         )
-        for video in videos
+        for source, video in zip(plan.sources, loaded, strict=True)
     ]
     device = choose_device(settings.extraction.device)
     with torch.random.fork_rng():
@@ -201,7 +224,7 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
             "machine": describe_machine(device),
             "seed": plan.seed,
             "seconds": round(time.perf_counter() - started, 1),
-            "videos": {source.video.id: list(source.keys) for source in plan.sources},
+            "videos": {source.video.id: list(source.stored.keys) for source in plan.sources},
             "labels": {source.video.id: source.label_digest for source in plan.sources},
             "notices": list(description.notices),
         },

@@ -1,0 +1,61 @@
+"""The demo: a data set drawn on the spot, the whole chain on it, and one new video segmented."""
+
+from pathlib import Path
+
+from flows.invoke import execute
+from flows.reports import StageReport
+from pipeline import progress
+from pipeline.bench import BenchDataset, write_bench
+from pipeline.settings import (
+    DatasetSettings,
+    ExtractionSettings,
+    RunSettings,
+    SegmentSettings,
+    TrainingSettings,
+)
+from pipeline.weights import WeightsPolicy
+
+MODEL_NAME = "bench"
+"""Name of the demo's data set and model."""
+
+EPOCHS = 40
+"""Enough for ten short videos: later epochs change no score."""
+
+LEARNING_RATE = 3e-4
+
+
+def demo_settings(dataset: BenchDataset, *, store: Path, pretrained: bool) -> RunSettings:
+    """What the demo tells the full pipeline."""
+    policy = WeightsPolicy.PRETRAINED if pretrained else WeightsPolicy.CACHED
+    return RunSettings(
+        store=store,
+        dataset=DatasetSettings(
+            videos=dataset.videos,
+            labels=dataset.labels,
+            mapping=dataset.mapping,
+            splits=dataset.splits,
+            name=MODEL_NAME,
+        ),
+        extraction=ExtractionSettings(weights=policy),
+        training=TrainingSettings(epochs=EPOCHS, learning_rate=LEARNING_RATE),
+    )
+
+
+def run_demo(*, data: Path, store: Path, pretrained: bool, direct: bool) -> tuple[StageReport, StageReport]:
+    """Draw the data set unless it is there, run the full pipeline, segment the new video.
+
+    Returns:
+        The reports of the full pipeline and of the segmentation.
+
+    Raises:
+        WeightsError: Real weights were insisted on and cannot be had.
+    """
+    dataset = write_bench(data, progress=_report_drawing)
+    settings = demo_settings(dataset, store=store, pretrained=pretrained)
+    report = execute("full-pipeline", settings, direct=direct)
+    new = SegmentSettings(store=store, videos=(dataset.new_video,), model=MODEL_NAME)
+    return report, execute("segment", new, direct=direct)
+
+
+def _report_drawing(done: int, total: int) -> None:
+    progress.report("draw videos", done=done, total=total, unit="videos")
