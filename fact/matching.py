@@ -125,8 +125,9 @@ def match_tokens(
 def _decimals(dtype: torch.dtype) -> int:
     """Digits of a cost that are not rounding noise.
 
-    Equal costs do occur: two segments of one class and length cost the same while a block predicts one segment for
-    the whole video. The noise of batching must not decide between them, else a video's loss depends on its batch.
+    Equal costs do occur: two segments of one class and length cost the same while a block predicts one
+    segment for the whole video. Rounding noise must not decide between them, else a video's loss depends on
+    its batch.
     """
     return 10 if dtype == torch.float64 else 5
 

@@ -8,6 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fact.blocks import FACT, FACT_CLIP
+from fact.checkpoints import load_published
+
 # The models here are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
 
@@ -38,6 +41,16 @@ class Golden:
         if self.about["kind"] == "clip":
             found["text_embeddings"] = self.tensors["text_embeddings"]
         return found
+
+    def build(self):
+        """The model with the published weights, in evaluation mode."""
+        args = (self.config, self.about["in_dim"], self.num_classes)
+        if self.about["kind"] == "clip":
+            model = FACT_CLIP(*args, text_embeddings=self.tensors["text_embeddings"])
+        else:
+            model = FACT(*args)
+        load_published(model, self.weights)
+        return model.eval()
 
 
 def load_golden(path):

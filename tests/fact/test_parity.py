@@ -5,8 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fact.blocks import FACT, FACT_CLIP
-from fact.checkpoints import load_published
 from fact.loss import MatchCriterion, SegmentTarget
 
 PUBLISHED_NAMES = {
@@ -28,11 +26,7 @@ def close(found, wanted):
 def ran(golden):
     """Everything that one golden model computes here."""
     about, tensors = golden.about, golden.tensors
-    args = (golden.config, about["in_dim"], golden.num_classes)
-    clip = about["kind"] == "clip"
-    model = FACT_CLIP(*args, text_embeddings=tensors["text_embeddings"]) if clip else FACT(*args)
-    load_published(model, golden.weights)
-    model.eval()
+    model = golden.build()
     criterion = MatchCriterion(
         golden.config,
         golden.num_classes,
@@ -45,7 +39,7 @@ def ran(golden):
     output = model(tensors["input"], transcript=transcript)
     losses = criterion(output, target)
     losses.total.backward()
-    if clip:
+    if about["kind"] == "clip":
         prediction = model.eval_with_clip(tensors["input"], transcript, fusion="published")
     else:
         prediction = model.predict(tensors["input"], transcript=transcript)
