@@ -2,20 +2,24 @@
 
 # Axes: N frames, C channels, H rows, W columns.
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.errors import WeightsError
+
 I3D_SHORT_SIDE = 256
 I3D_CROP = 224
 
 
 def i3d_frames(frames: NDArray[np.uint8], *, device: torch.device) -> Tensor:
-    """RGB pictures (N, H, W, 3) uint8 as I3D wants them: (N, 3, 224, 224) in [-1, 1]."""
+    """RGB pictures (N, H, W, 3) uint8 as I3D wants them: (N, 224, 224, 3) in [-1, 1]."""
     small_NHWC = resize_and_crop(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
-    return ((small_NHWC - 127.5) / 127.5).permute(0, 3, 1, 2)
+    return (small_NHWC - 127.5) / 127.5
 
 
 def resize_and_crop(images_NHWC: Tensor) -> Tensor:
@@ -45,32 +49,60 @@ def _bilinear_axis(size: int, resized: int, *, device: torch.device) -> tuple[Te
     return lower, (lower + 1).clamp(max=size - 1), source - lower
 
 
-def clip_frames(
-    frames: NDArray[np.uint8],
-    *,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    interpolation: str,
-    device: torch.device,
-) -> Tensor:
-    """RGB pictures (N, H, W, 3) uint8 as a CLIP image tower wants them: (N, 3, size, size).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipPreprocessing:
+    """How a CLIP image tower wants its pictures.
 
-    Antialiased resize of the short side, rounded to 8 bits as picture libraries do, then the centre crop.
+    Raises:
+        WeightsError: The resizing is none that is known here.
     """
-    images_NCHW = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).to(device)
-    height, width = images_NCHW.shape[2:]
-    short = min(height, width)
-    target = (int(size * height / short), int(size * width / short))
-    if (height, width) != target:
-        images_NCHW = functional.interpolate(
-            images_NCHW if device.type == "cpu" else images_NCHW.float(),
-            size=target,
-            mode=interpolation,
-            align_corners=False,
-            antialias=True,
+
+    size: int
+    """Pixels of a side."""
+    mean: tuple[float, ...]
+    """By channel, of values in [0, 1]."""
+    std: tuple[float, ...]
+    """By channel, of values in [0, 1]."""
+    interpolation: str
+    """``bicubic`` or ``bilinear``, antialiased."""
+    resize_mode: str
+    """``shortest`` fits the short side and crops the centre; ``squash`` ignores the aspect."""
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in {"bicubic", "bilinear"} or self.resize_mode not in {
+            "shortest",
+            "squash",
+        }:
+            raise WeightsError(
+                f"CLIP pictures resized by {self.interpolation!r}, {self.resize_mode!r} are not known here. "
+                "Choose another model."
+            )
+
+    def __call__(self, frames: NDArray[np.uint8], *, device: torch.device) -> Tensor:
+        """RGB pictures (N, H, W, 3) uint8 to (N, 3, size, size) float32.
+
+        On a CPU resizing rounds to 8 bits as the picture library does that CLIP was trained with.
+        """
+        images_NCHW = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).to(device)
+        resized_NCHW = self._resize(images_NCHW)
+        top, left = (round((side - self.size) / 2) for side in resized_NCHW.shape[2:])
+        cropped_NCHW = resized_NCHW[:, :, top : top + self.size, left : left + self.size].float()
+        rounded_NCHW = cropped_NCHW.round().clamp(0, 255) / 255
+        mean, std = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (self.mean, self.std)
         )
-    top, left = (round((side - size) / 2) for side in target)
-    cropped_NCHW = images_NCHW[:, :, top : top + size, left : left + size].float().round().clamp(0, 255) / 255
-    shift, scale = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (mean, std))
-    return (cropped_NCHW - shift) / scale
+        return (rounded_NCHW - mean) / std
+
+    def _resize(self, images_NCHW: Tensor) -> Tensor:
+        height, width = images_NCHW.shape[2:]
+        short = min(height, width)
+        target = (self.size * height // short, self.size * width // short)
+        if self.resize_mode == "squash":
+            target = (self.size, self.size)
+        if (height, width) == target:
+            return images_NCHW
+        # Only the CPU resizes bytes; elsewhere the same filter runs in floating point and rounds at the end.
+        source = images_NCHW if images_NCHW.device.type == "cpu" else images_NCHW.float()
+        return functional.interpolate(
+            source, size=target, mode=self.interpolation, align_corners=False, antialias=True
+        )

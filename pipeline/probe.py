@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 DecoderName = Literal["decord", "pyav"]
 
+PROBE_VERSION = 1
+"""Version of what probing finds out and of how it chooses a decoder."""
+
 MAX_DECODER_DIFFERENCE = 0.25
 """Mean absolute difference, in 8-bit levels, up to which two decoders are held to agree.
 

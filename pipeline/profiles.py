@@ -72,7 +72,7 @@ class Profile:
         """Values of a feature row. For CLIP this imports open_clip, but builds no model."""
         if self.clip_model is None:
             return I3D_STREAM_WIDTH * len(self.streams)
-        from pipeline.clip import clip_width
+        from pipeline.clip_models import clip_width
 
         return clip_width(self.clip_model)
 

@@ -210,8 +210,8 @@ def test_pictures_are_resized_and_cropped_as_published(height, width):
     left, top = (side // 2 - 112 for side in size)
     expected = (resized[top : top + 224, left : left + 224] - 127.5) / 127.5
     got = i3d_frames(frame[None], device=CPU)
-    assert got.shape == (1, 3, 224, 224)
-    np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), expected, atol=5e-4)
+    assert got.shape == (1, 224, 224, 3)
+    np.testing.assert_allclose(got[0].numpy(), expected, atol=5e-4)
 
 
 def test_folding_batch_norm_leaves_no_batch_norm(rgb_model):

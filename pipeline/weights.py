@@ -1,0 +1,228 @@
+"""Which weights a network gets, and what to call them: real ones that were found, or seeded random ones.
+
+Light on purpose: settings import it, so nothing here imports torch before weights are looked for.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+
+from pipeline.download import download_file
+from pipeline.errors import SettingsError, WeightsError
+from storage.keys import digest_of, file_digest
+
+log = logging.getLogger(__name__)
+
+Digest = Callable[[Path], str]
+
+WEIGHTS_FOLDER_VARIABLE = "FACTSEG_WEIGHTS"
+"""Environment variable that names the folder of cached weights."""
+
+RANDOM_INIT_VERSION = 1
+"""Version of how random weights are drawn."""
+
+
+class WeightsPolicy(StrEnum):
+    """Where weights may come from."""
+
+    PRETRAINED = "pretrained"
+    """Real ones, downloaded if they must be; an error where they cannot be had."""
+    RANDOM = "random"
+    """Seeded random ones, asked for by name."""
+    CACHED = "cached"
+    """Real ones if all are here already, else seeded random ones; never a download."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsChoice:
+    """What a user said about weights.
+
+    Raises:
+        SettingsError: Random weights are asked for together with a file.
+    """
+
+    policy: WeightsPolicy = WeightsPolicy.PRETRAINED
+    i3d_rgb: Path | None = None
+    """Checkpoint of the RGB stream of I3D."""
+    i3d_flow: Path | None = None
+    """Checkpoint of the optical-flow stream of I3D."""
+    clip_pretrained: str = "openai"
+    """A tag that open_clip lists for the model, or the path of a folder with ``open_clip_config.json``."""
+    seed: int = 0
+    """Seed of random weights."""
+
+    def __post_init__(self) -> None:
+        files = [str(path) for path in (self.i3d_rgb, self.i3d_flow) if path is not None]
+        if self.policy is WeightsPolicy.RANDOM and files:
+            raise SettingsError(
+                f"Random weights were asked for together with {files[0]}; leave one of them out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedWeights:
+    """Weights of one network, found but not loaded."""
+
+    network: str
+    """``i3d-rgb``, ``i3d-optical-flow`` or ``clip/<model>``."""
+    digest: str
+    """SHA-256 of the file, or of what random numbers are drawn from."""
+    random: bool
+    """True for seeded random numbers, whose features mean nothing beyond a test."""
+    origin: str
+    """Where they are from, in words."""
+    path: Path | None = None
+    """Checkpoint file, or folder in open_clip's layout; None for random numbers."""
+    tag: str | None = None
+    """Tag of a CLIP checkpoint, which says how it wants its pictures; None for a folder."""
+    seed: int = 0
+    """Seed of random numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _I3DStream:
+    """Where the weights of one stream may lie."""
+
+    setting: str
+    variable: str
+    file_names: tuple[str, ...]
+
+
+_I3D = {
+    "i3d-rgb": _I3DStream(
+        "i3d_rgb",
+        "FACTSEG_I3D_RGB",
+        ("rgb_imagenet.pt", "i3d_rgb.pt", "model_rgb.pth", "i3d_rgb.safetensors"),
+    ),
+    "i3d-optical-flow": _I3DStream(
+        "i3d_flow",
+        "FACTSEG_I3D_FLOW",
+        ("flow_imagenet.pt", "i3d_flow.pt", "model_flow.pth", "i3d_flow.safetensors"),
+    ),
+}
+
+
+def resolve_weights(
+    networks: Iterable[str], choice: WeightsChoice, *, digest: Digest = file_digest
+) -> dict[str, ResolvedWeights]:
+    """Weights of every network, by its name; no model is built.
+
+    Under ``cached`` it is all or nothing, so real and random features are never mixed: resolve everything
+    that a run needs in one call.
+
+    Args:
+        networks: Names, as ``Profile.networks`` gives them.
+        choice: What the user said.
+        digest: Digest of a file; ``store.digests.digest`` remembers them.
+
+    Raises:
+        WeightsError: Real weights cannot be had; the message says which file to put where.
+    """
+    names = sorted(set(networks))
+    if choice.policy is WeightsPolicy.RANDOM:
+        return {name: random_weights(name, seed=choice.seed) for name in names}
+    may_download = choice.policy is WeightsPolicy.PRETRAINED
+    found = {name: _find(name, choice, digest=digest, may_download=may_download) for name in names}
+    real = {name: weights for name, weights in found.items() if weights is not None}
+    if len(real) == len(names):
+        return real
+    absent = [name for name in names if name not in real]
+    if not may_download:
+        log.warning(
+            "No cached weights of %s: seeded random weights are used instead, and nothing is downloaded. "
+            "Scores will be those of random features.",
+            ", ".join(absent),
+        )
+        return {name: random_weights(name, seed=choice.seed) for name in names}
+    raise WeightsError(_remedy(absent[0]))
+
+
+def combined_digest(weights: Iterable[ResolvedWeights]) -> str:
+    """One digest for the networks of a profile, in their order; that of a single network is its own."""
+    digests = [one.digest for one in weights]
+    return digests[0] if len(digests) == 1 else digest_of({"networks": digests})
+
+
+def random_weights(network: str, *, seed: int) -> ResolvedWeights:
+    """Seeded random weights of a network; the torch version counts, because it draws the numbers."""
+    identity = {
+        "network": network,
+        "seed": seed,
+        "version": RANDOM_INIT_VERSION,
+        "torch": version("torch"),
+        "open_clip": version("open_clip_torch") if network.startswith("clip/") else None,
+    }
+    origin = f"random numbers of seed {seed}"
+    return ResolvedWeights(network=network, digest=digest_of(identity), random=True, origin=origin, seed=seed)
+
+
+def weights_folder() -> Path:
+    """Folder of cached weights: ``FACTSEG_WEIGHTS``, else the platform's cache folder."""
+    if named := os.environ.get(WEIGHTS_FOLDER_VARIABLE):
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "factseg" / "weights"
+
+
+def _find(
+    network: str, choice: WeightsChoice, *, digest: Digest, may_download: bool
+) -> ResolvedWeights | None:
+    """Real weights of a network; None where there are none here and none could be, or may be, downloaded."""
+    if network.startswith("clip/"):
+        from pipeline.clip_models import find_clip_weights
+
+        return find_clip_weights(network, choice.clip_pretrained, digest=digest, may_download=may_download)
+    stream = _I3D[network]
+    path = _named_file(stream, getattr(choice, stream.setting)) or _cached_file(stream)
+    if path is None and may_download:
+        path = _download(stream)
+    if path is None:
+        return None
+    return ResolvedWeights(network=network, digest=digest(path), random=False, origin=str(path), path=path)
+
+
+def _named_file(stream: _I3DStream, setting: Path | None) -> Path | None:
+    """The file that settings or the environment name, which must then be there."""
+    named = setting or (Path(text).expanduser() if (text := os.environ.get(stream.variable)) else None)
+    if named is None or named.is_file():
+        return named
+    asked = f"setting {stream.setting}" if setting else f"environment variable {stream.variable}"
+    raise WeightsError(f"{named}: no such weights file ({asked}). Correct the path, or leave it out.")
+
+
+def _cached_file(stream: _I3DStream) -> Path | None:
+    candidates = (weights_folder() / name for name in stream.file_names)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _download(stream: _I3DStream) -> Path | None:
+    """Fetch from the address in the environment, checked against the SHA-256 there; None without one."""
+    url = os.environ.get(f"{stream.variable}_URL")
+    if not url:
+        return None
+    sha256 = os.environ.get(f"{stream.variable}_SHA256", "").lower()
+    if not sha256:
+        raise WeightsError(
+            f"{stream.variable}_URL is set but {stream.variable}_SHA256 is not. "
+            "Set it to the file's SHA-256, so that nothing else is ever loaded."
+        )
+    return download_file(url, weights_folder() / stream.file_names[0], sha256=sha256)
+
+
+def _remedy(network: str) -> str:
+    stream = _I3D[network]
+    return (
+        f"No weights of {network}. Put {stream.file_names[0]} (or {', '.join(stream.file_names[1:])}) into "
+        f"{weights_folder()}, or name the file by the setting {stream.setting} or {stream.variable}, or set "
+        f"{stream.variable}_URL and {stream.variable}_SHA256, or use `--weights random`."
+    )
