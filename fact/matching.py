@@ -18,6 +18,11 @@ from fact.segments import soft_overlap
 from fact.target import SegmentTarget
 
 Rule = Literal["o2o", "o2m", "seq"]
+# Equal costs do occur: two segments of one class and length cost the same while a block predicts one segment
+# for the whole video. In float64 this keeps rounding noise from deciding, which would make a video's loss depend
+# on its batch; coarser would overrule differences by which the published float32 costs do decide.
+COST_DECIMALS = 12
+
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -107,7 +112,8 @@ def match_tokens(
     Raises:
         MatchError: a cost is not finite, or ``seq`` lacks tokens.
     """
-    costs = cost_BMS.detach().double().cpu().numpy().round(_decimals(cost_BMS.dtype))
+    # numpy knows no bfloat16; float64 holds every other type exactly.
+    costs = cost_BMS.detach().double().cpu().numpy().round(COST_DECIMALS)
     token_of_segment = np.full((len(costs), costs.shape[2]), -1, dtype=np.int64)
     for video, classes in enumerate(target.transcripts):
         cost_MS = costs[video, : num_tokens[video], : len(classes)]
@@ -120,16 +126,6 @@ def match_tokens(
         token_of_segment[video, segments] = tokens
     tokens_BS = torch.from_numpy(token_of_segment).to(cost_BMS.device)
     return _describe(tokens_BS, target.classes, num_tokens=cost_BMS.shape[1], null_class=null_class)
-
-
-def _decimals(dtype: torch.dtype) -> int:
-    """Digits of a cost that are not rounding noise.
-
-    Equal costs do occur: two segments of one class and length cost the same while a block predicts one
-    segment for the whole video. Rounding noise must not decide between them, else a video's loss depends on
-    its batch.
-    """
-    return 10 if dtype == torch.float64 else 5
 
 
 def _assign(cost_MS: NDArray[np.floating], classes_S: Sequence[int], *, rule: Rule) -> Pairs:

@@ -167,7 +167,7 @@ def test_odd_labels_have_a_finite_loss_and_gradient(small_config, rule, labels):
 
 
 def without_gradient(model):
-    """Parameters without gradient after training on ten videos, but those that cannot have one at the start."""
+    """Parameters without gradient after ten videos, but those that cannot have one at the start."""
     for _ in range(10):
         total(model, 3 * torch.randn(24, WIDTH), labels_of(24)).backward()
     # Tokens start as zero and biases of attention too, so the first self-attention passes zeros on.
