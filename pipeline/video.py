@@ -46,8 +46,12 @@ def read_frames(
 def _read_decord(
     path: Path, facts: "VideoFacts", wanted: NDArray[np.int64], *, batch_frames: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    import decord
-
+    try:
+        import decord
+    except ImportError as error:
+        raise VideoError(
+            f"{path}: was probed with decord, which is not installed here. Probe it again, or install decord."
+        ) from error
     try:
         reader = open_decord(path)
         for start in range(0, len(wanted), batch_frames):

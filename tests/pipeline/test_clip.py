@@ -24,6 +24,20 @@ CPU = torch.device("cpu")
 NETWORK = "clip/ViT-B-32"
 
 
+SMALL = {
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """Stand-ins, quick to build, for the two ViT-B-32 of open_clip."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", SMALL)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**SMALL, "quick_gelu": True})
+
+
 @pytest.fixture(scope="module")
 def encoder():
     return load_clip(random_weights(NETWORK, seed=0), device=CPU)
@@ -60,9 +74,9 @@ def test_pictures_are_prepared_as_open_clip_does(height, width):
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_squashed_pictures_differ_from_open_clips_by_rounding(height, width):
-    # Where one axis grows and the other shrinks, the two libraries round between their passes in another order.
+    # Where one axis grows and the other shrinks, the libraries round between their passes in another order.
     coarse = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    frame = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    frame = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     difference = preparation_difference(frame, resize_mode="squash")
     assert difference.max() <= 2.01 * ONE_LEVEL
     assert difference.mean() < 0.5 * ONE_LEVEL
@@ -89,7 +103,9 @@ def test_embeddings_are_those_of_open_clip_unnormalised(encoder, pictures):
     assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
 
 
-def test_a_text_gets_the_same_vector_alone_and_among_many(encoder):
+@pytest.mark.usefixtures("small_models")
+def test_a_text_gets_the_same_vector_alone_and_among_many():
+    encoder = load_clip(random_weights(NETWORK, seed=0), device=CPU)
     texts = [f"a person does thing number {number}" for number in range(70)]
     together = encoder.encode_texts(texts)
     assert together.shape == (70, 512)
@@ -106,6 +122,7 @@ def test_random_weights_tell_pictures_and_texts_apart(encoder, pictures):
         assert np.abs(rows[0] - rows[1]).mean() > 20 * rounding
 
 
+@pytest.mark.usefixtures("small_models")
 def test_building_a_random_model_leaves_the_callers_random_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -128,13 +145,6 @@ def test_tokenizers_are_known_by_model():
     assert tokenizer_identity("ViT-B-32") == "SimpleTokenizer/77"
     assert tokenizer_identity("ViT-B-16-SigLIP").endswith("/64")
     assert clip_width("ViT-B-16-SigLIP") == 768
-
-
-SMALL = {
-    "embed_dim": 512,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture
@@ -196,9 +206,11 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(folder):
         load_clip(weights, device=CPU)
 
 
-def test_a_tags_activation_is_the_one_it_was_trained_with(tmp_path, monkeypatch, encoder, pictures):
+@pytest.mark.usefixtures("small_models")
+def test_a_tags_activation_is_the_one_it_was_trained_with(tmp_path, monkeypatch, pictures):
     # The checkpoints of the tag "openai" use the quick GELU, which the plain model name does not.
-    state = {name: value.contiguous() for name, value in encoder._model.state_dict().items()}
+    plain = load_clip(random_weights(NETWORK, seed=0), device=CPU)
+    state = {name: value.contiguous() for name, value in plain._model.state_dict().items()}
     checkpoint = tmp_path / "open_clip_model.safetensors"
     save_file(state, checkpoint)
     monkeypatch.setattr(
@@ -209,7 +221,7 @@ def test_a_tags_activation_is_the_one_it_was_trained_with(tmp_path, monkeypatch,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick = load_clip(weights, device=CPU)
-    difference = np.abs(quick.encode_frames(pictures) - encoder.encode_frames(pictures)).max()
+    difference = np.abs(quick.encode_frames(pictures) - plain.encode_frames(pictures)).max()
     assert difference > 1e-3
     reference = open_clip.create_model(
         "ViT-B-32-quickgelu", pretrained=str(checkpoint), pretrained_text=False

@@ -247,3 +247,10 @@ def test_every_badminton_video_has_a_frame_per_label_at_25_frames_per_second(sha
         labels = (folder / "groundTruth" / f"{video.stem}.txt").read_text(encoding="utf-8").split()
         assert facts.num_frames == len(labels)
         np.testing.assert_allclose(facts.frame_times, np.arange(len(labels)) / 25, atol=1e-9)
+
+
+def test_frames_and_rate_are_those_a_public_extractor_found(shared):
+    golden = shared / "golden" / "video_features"
+    facts = probe_video(shared / "videos" / "clips" / "activitynet_v_GGSY1Qvo990.mp4")
+    assert facts.num_frames == len(np.load(golden / "v_GGSY1Qvo990_ViT-B_32_1_None_clip.npy"))
+    assert facts.fps == pytest.approx(float(np.load(golden / "v_GGSY1Qvo990_ViT-B_32_1_None_fps.npy")), abs=1e-6)

@@ -1,11 +1,12 @@
 """Reading frames: two decoders against each other, and both against the pictures that were drawn."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.errors import CorruptVideoError
+from pipeline.errors import CorruptVideoError, VideoError
 from pipeline.probe import probe_video
 from pipeline.video import read_frames
 
@@ -113,3 +114,17 @@ def test_an_index_that_promises_too_few_frames_is_an_error(h264):
     facts = replace(probe_video(h264, decoder="pyav"), num_frames=30)
     with pytest.raises(CorruptVideoError, match="more frames than the 30"):
         read_all(h264, facts)
+
+
+def test_facts_from_a_machine_with_decord_say_so_where_it_is_missing(h264, monkeypatch):
+    facts = probe_video(h264, decoder="decord")
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(VideoError, match="decord, which is not installed here"):
+        next(read_frames(h264, facts))
+
+
+def test_without_decord_pyav_reads_everything(h264, monkeypatch):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "decord" else pytest.fail(name)
+    )
+    assert probe_video(h264).decoder == "pyav"
