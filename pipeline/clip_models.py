@@ -88,7 +88,9 @@ def find_clip_weights(
         WeightsError: The tag or folder is unknown, or the download failed.
     """
     model = network.removeprefix("clip/")
-    if pretrained.startswith(_FOLDER_PREFIX) or Path(pretrained).expanduser().exists():
+    # A tag goes before a folder of its name, so that where one stands never changes what is loaded.
+    is_tag = pretrained in list_pretrained_tags_by_model(model)
+    if not is_tag and (pretrained.startswith(_FOLDER_PREFIX) or Path(pretrained).expanduser().exists()):
         return _from_folder(
             network, Path(pretrained.removeprefix(_FOLDER_PREFIX)).expanduser(), digest=digest
         )

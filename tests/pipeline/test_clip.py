@@ -171,6 +171,13 @@ def test_a_folder_brings_its_own_preprocessing(folder, prefix, pictures):
     assert not weights.random
 
 
+def test_a_folder_named_like_a_tag_does_not_stand_in_for_it(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename(folder.parent / "openai")
+    monkeypatch.setattr(clip_models, "try_to_load_from_cache", lambda *_: None)
+    assert find_clip_weights(NETWORK, "openai", digest=file_digest, may_download=False) is None
+
+
 def test_another_configuration_is_another_digest(folder):
     first = find_clip_weights(NETWORK, str(folder), digest=file_digest, may_download=False)
     config = folder / "open_clip_config.json"
