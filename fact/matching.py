@@ -18,9 +18,10 @@ from fact.segments import soft_overlap
 from fact.target import SegmentTarget
 
 Rule = Literal["o2o", "o2m", "seq"]
+
 # Equal costs do occur: two segments of one class and length cost the same while a block predicts one segment
-# for the whole video. In float64 this keeps rounding noise from deciding, which would make a video's loss depend
-# on its batch; coarser would overrule differences by which the published float32 costs do decide.
+# for the whole video. In float64 this keeps rounding noise from deciding, so no video depends on another;
+# coarser would overrule differences by which the published float32 costs do decide.
 COST_DECIMALS = 12
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
