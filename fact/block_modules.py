@@ -5,16 +5,16 @@ width, W width of the texts. Attribute names are those of published checkpoints 
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from fact.attention import Sequence
-from fact.heads import Head
+from fact.heads import ClassChannels, Head
 from fact.outputs import BlockOutput
 from fact.recurrent import run_gru
-from fact.segments import copy_to_steps, mean_by_segment, segment_runs
+from fact.segments import Segmentation, copy_to_steps, mean_by_segment, segment_runs
 
 
 class InputBlock(nn.Module):
@@ -39,6 +39,44 @@ class InputBlock(nn.Module):
             token_features=token.features,
             token_logits=token.logits,
             token_log_probs=token.log_probs,
+        )
+
+
+class InputBlockTDU(nn.Module):
+    """Block ``I``: as ``i``, but the tokens read predicted segments (verb/noun variant)."""
+
+    def __init__(
+        self,
+        *,
+        frame_branch: nn.Module,
+        seg_update: nn.GRU,
+        seg_combine: nn.Module,
+        action_branch: nn.Module,
+        head: Head,
+    ) -> None:
+        super().__init__()
+        self.frame_branch = frame_branch
+        self.seg_update = seg_update
+        self.seg_combine = seg_combine
+        self.action_branch = action_branch
+        self.head = head
+
+    def forward(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
+        """From features (B, T, D) and tokens (B, M, A)."""
+        frame = self.head.split(self.frame_branch(frames.features, frames.valid), with_null=False)
+        frames = replace(frames, features=frame.features)
+        pooled = _pool_segments(frames, self.head, self.seg_update, self.seg_combine)
+        token = self.head.split(self.action_branch(tokens, pooled.segments), with_null=True)
+        return BlockOutput(
+            frame_features=frame.features,
+            frame_logits=frame.logits,
+            frame_log_probs=frame.log_probs,
+            token_features=token.features,
+            token_logits=token.logits,
+            token_log_probs=token.log_probs,
+            segmentation=pooled.segmentation,
+            segment_logits=pooled.classes.logits,
+            segment_log_probs=pooled.classes.log_probs,
         )
 
 
@@ -107,16 +145,8 @@ class UpdateBlockTDU(nn.Module):
 
     def forward(self, frames: Sequence, tokens: Sequence) -> BlockOutput:
         """From steps (B, T, H) and tokens (B, M, H)."""
-        segmentation = segment_runs(self.head.classes(frames.features), frames.valid)
-        pooled_BNH = mean_by_segment(frames.features, segmentation, frames.valid)
-        pooled_BNH = torch.relu(run_gru(self.seg_update, pooled_BNH, segmentation.counts))
-        segment = self.head.split(self.seg_combine(pooled_BNH), with_null=False)
-        segments = Sequence(
-            features=segment.features,
-            position=_rows_of_position(frames.position, segmentation.middle),
-            valid=segmentation.valid,
-            lengths=segmentation.counts,
-        )
+        pooled = _pool_segments(frames, self.head, self.seg_update, self.seg_combine)
+        segmentation, segment, segments = pooled.segmentation, pooled.classes, pooled.segments
         taken, f2a_logits = self.f2a_layer(segments, tokens)
         token = self.head.split(self.action_branch(replace(tokens, features=taken), segments), with_null=True)
         taken, a2f_logits = self.a2f_layer(replace(tokens, features=token.features), segments)
@@ -136,6 +166,30 @@ class UpdateBlockTDU(nn.Module):
             token_to_frame_logits=a2f_logits,
             attention=copy_to_steps(_softmax_over_tokens(a2f_logits, tokens), segmentation),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pooled:
+    """Predicted segments of a batch."""
+
+    segmentation: Segmentation
+    classes: ClassChannels
+    segments: Sequence
+
+
+def _pool_segments(frames: Sequence, head: Head, seg_update: nn.GRU, seg_combine: nn.Module) -> _Pooled:
+    """Mean of the steps of each run of one class, then a GRU over the runs."""
+    segmentation = segment_runs(head.classes(frames.features), frames.valid)
+    pooled_BNH = mean_by_segment(frames.features, segmentation, frames.valid)
+    pooled_BNH = torch.relu(run_gru(seg_update, pooled_BNH, segmentation.counts))
+    classes = head.split(seg_combine(pooled_BNH), with_null=False)
+    segments = Sequence(
+        features=classes.features,
+        position=_rows_of_position(frames.position, segmentation.middle),
+        valid=segmentation.valid,
+        lengths=segmentation.counts,
+    )
+    return _Pooled(segmentation=segmentation, classes=classes, segments=segments)
 
 
 def _softmax_over_tokens(logits_BXM: Tensor, tokens: Sequence) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from fact.attention import Sequence
 from fact.block_modules import FeatureProjection, InputBlock, UpdateBlock, UpdateBlockTDU
 from fact.build import build_block
-from fact.config import parse_config
+from fact.config import Config, parse_config
 from fact.errors import ConfigError
-from fact.heads import ClassHead
+from fact.heads import ClassHead, Head
 from fact.inputs import Batch, Transcript, check_features, check_transcript
 from fact.masking import mask_channels, mask_time
 from fact.outputs import BlockOutput, FactOutput
@@ -40,18 +40,28 @@ class FACT(nn.Module):
     def __init__(self, cfg: object, input_dim: int = 2048, n_classes: int = 75) -> None:
         super().__init__()
         config = parse_config(cfg)
-        first = config.input_block
+        self._build(config, input_dim, ClassHead(n_classes, hidden_dim=config.input_block.hidden_dim))
+
+    def _build(self, config: Config, input_dim: int, head: Head) -> None:
         self.config = config
         self.input_dim = input_dim
-        self.num_classes = n_classes
-        head = ClassHead(n_classes, hidden_dim=first.hidden_dim)
+        self.num_classes = head.num_classes
         self.block_list = nn.ModuleList(
             build_block(letter, config, input_dim=input_dim, head=head) for letter in config.model.blocks
         )
         if config.model.transcript:
-            self.action_embed = nn.Embedding(n_classes, first.token_dim)
+            self._build_embedding(config.input_block.token_dim)
         else:
-            self.action_query = nn.Parameter(torch.randn(config.model.num_tokens, 1, first.token_dim))
+            self.action_query = nn.Parameter(
+                torch.randn(config.model.num_tokens, 1, config.input_block.token_dim)
+            )
+
+    def _build_embedding(self, width: int) -> None:
+        self.action_embed = nn.Embedding(self.num_classes, width)
+
+    def _embed(self, classes_BS: Tensor) -> Tensor:
+        embedded_BSA: Tensor = self.action_embed(classes_BS)
+        return embedded_BSA
 
     def forward(
         self,
@@ -123,8 +133,7 @@ class FACT(nn.Module):
         return Sequence(features=start_BMA, position=query_1MA, valid=None, lengths=lengths), None
 
     def _transcript_tokens(self, transcript: Transcript) -> Sequence:
-        classes_BS = transcript.classes_BS.to(self.action_embed.weight.device)
-        embedded_BSA = self.action_embed(classes_BS)
+        embedded_BSA = self._embed(transcript.classes_BS)
         _, num_positions, width = embedded_BSA.shape
         order_SA = sinusoid(num_positions, width, device=embedded_BSA.device, dtype=embedded_BSA.dtype)
         return Sequence(

@@ -3,10 +3,10 @@
 from torch import nn
 
 from fact.attention import CrossBranchAttention, GRUDecoder, SADecoder, SCADecoder
-from fact.block_modules import InputBlock, UpdateBlock, UpdateBlockTDU
+from fact.block_modules import InputBlock, InputBlockTDU, UpdateBlock, UpdateBlockTDU
 from fact.config import BlockConfig, Config, SegmentBlockConfig
 from fact.errors import ConfigError
-from fact.heads import Head
+from fact.heads import Head, VerbNounHead
 from fact.temporal_conv import MSTCN, MSTCN2
 
 
@@ -88,6 +88,15 @@ def build_block(letter: str, config: Config, *, input_dim: int, head: Head) -> n
     if letter == "i":
         return InputBlock(
             frame_branch=_frame_branch(config.input_block, input_dim=input_dim),
+            action_branch=_action_branch(config.input_block),
+            head=head,
+        )
+    if letter == "I" and isinstance(head, VerbNounHead):
+        width = config.input_block.hidden_dim
+        return InputBlockTDU(
+            frame_branch=_frame_branch(config.input_block, input_dim=input_dim),
+            seg_update=_segment_gru(width, num_layers=2),
+            seg_combine=nn.Linear(width, width),
             action_branch=_action_branch(config.input_block),
             head=head,
         )

@@ -3,6 +3,7 @@
 Axes: B batch, X steps, segments or tokens, H width, C classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,3 +68,62 @@ class ClassHead:
     def classes(self, features_BXH: Tensor) -> Tensor:
         """See :class:`Head`."""
         return features_BXH[..., -self.num_classes :].argmax(-1)
+
+
+class VerbNounHead:
+    """A softmax over verbs and one over nouns; a class is a listed pair of both (FACT.md section 9)."""
+
+    def __init__(
+        self,
+        verb_of_class: Sequence[int],
+        noun_of_class: Sequence[int],
+        *,
+        num_verbs: int,
+        num_nouns: int,
+        hidden_dim: int,
+    ) -> None:
+        _check_pairs(verb_of_class, noun_of_class, num_verbs=num_verbs, num_nouns=num_nouns)
+        check_width(hidden_dim, num_verbs + num_nouns + 2)
+        self.num_classes = len(verb_of_class)
+        self.num_verbs = num_verbs
+        self.num_nouns = num_nouns
+        self.verb_of_class = list(verb_of_class)
+        self.noun_of_class = list(noun_of_class)
+
+    def split(self, x_BXH: Tensor, *, with_null: bool) -> ClassChannels:
+        """See :class:`Head`."""
+        sizes = (self.num_verbs + with_null, self.num_nouns + with_null)
+        logits = x_BXH[..., -sum(sizes) :]
+        verb, noun = torch.split(logits, sizes, dim=-1)
+        rest = x_BXH[..., : -sum(sizes)]
+        return ClassChannels(
+            features=torch.cat([rest, verb.softmax(-1), noun.softmax(-1)], dim=-1),
+            logits=logits,
+            log_probs=self._pair(verb.log_softmax(-1), noun.log_softmax(-1), with_null=with_null),
+        )
+
+    def _pair(self, verb: Tensor, noun: Tensor, *, with_null: bool) -> Tensor:
+        """Log-probability of each class, the sum of its verb's and its noun's; null is both nulls."""
+        verbs = [*self.verb_of_class, self.num_verbs] if with_null else self.verb_of_class
+        nouns = [*self.noun_of_class, self.num_nouns] if with_null else self.noun_of_class
+        return verb[..., verbs] + noun[..., nouns]
+
+    def classes(self, features_BXH: Tensor) -> Tensor:
+        """See :class:`Head`."""
+        probs = features_BXH[..., -(self.num_verbs + self.num_nouns) :]
+        verb, noun = torch.split(probs, (self.num_verbs, self.num_nouns), dim=-1)
+        return (verb[..., self.verb_of_class] * noun[..., self.noun_of_class]).argmax(-1)
+
+
+def _check_pairs(
+    verb_of_class: Sequence[int], noun_of_class: Sequence[int], *, num_verbs: int, num_nouns: int
+) -> None:
+    if len(verb_of_class) != len(noun_of_class) or not verb_of_class:
+        raise ConfigError(
+            f"Each class needs a verb and a noun, found {len(verb_of_class)} verbs and "
+            f"{len(noun_of_class)} nouns."
+        )
+    for what, ids, count in (("verb", verb_of_class, num_verbs), ("noun", noun_of_class, num_nouns)):
+        wrong = [index for index in ids if not 0 <= index < count]
+        if wrong:
+            raise ConfigError(f"A class has {what} {wrong[0]}, but the {what}s are 0 to {count - 1}.")

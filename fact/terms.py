@@ -57,6 +57,16 @@ def token_loss(log_probs_BMC: Tensor, match: Match, class_weight_C: Tensor, toke
     return _weighted_sum(_picked(log_probs_BMC, None, match.class_of_token), weights_BM) / total_B
 
 
+def mean_token_loss(
+    log_probs_BMC: Tensor, match: Match, class_weight_C: Tensor, token_valid_BM: Tensor
+) -> Tensor:
+    """Plain mean over tokens of the weighted negative log-probability (verb/noun variant)."""
+    weights_BM = class_weight_C[match.class_of_token] * token_valid_BM
+    return _weighted_sum(_picked(log_probs_BMC, None, match.class_of_token), weights_BM) / token_valid_BM.sum(
+        1
+    )
+
+
 def _matched_steps(
     target: SegmentTarget, match: Match, class_weight_C: Tensor, segmentation: Segmentation | None
 ) -> tuple[Tensor | None, Tensor, Tensor]:

@@ -59,7 +59,7 @@ class ExtractionOptions:
     i3d_flow: Path | None = None
     "Weights of the optical-flow stream of I3D."
     clip_pretrained: str | None = None
-    "Pretrained tag that open_clip knows, or the path of a checkpoint; 'openai' unless given."
+    "Pretrained tag that open_clip knows, or a folder with open_clip_config.json; 'openai' unless given."
     device: str | None = None
     "'auto' (unless given), 'cpu', 'cuda:0', ..."
 

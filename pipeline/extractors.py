@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.clip import ClipEncoder, load_clip
 from pipeline.i3d import InceptionI3D, for_inference, random_init
 from pipeline.i3d_weights import load_i3d_checkpoint
 from pipeline.profiles import Profile
 from pipeline.weights import ResolvedWeights, combined_digest
+
+if TYPE_CHECKING:
+    from pipeline.clip import ClipEncoder
 
 _CHANNELS = {"i3d-rgb": 3, "i3d-optical-flow": 2}
 
@@ -56,13 +59,16 @@ class Networks:
             self._i3d[network] = load_i3d(self._weights[network], device=self.device)
         return self._i3d[network]
 
-    def clip(self, network: str) -> ClipEncoder:
+    def clip(self, network: str) -> "ClipEncoder":
         """A CLIP model.
 
         Raises:
             WeightsError: Its checkpoint cannot be read or does not fit.
         """
         if network not in self._clip:
+            # open_clip takes longer to import than a video with stored features takes to segment.
+            from pipeline.clip import load_clip
+
             self._clip[network] = load_clip(self._weights[network], device=self.device)
         return self._clip[network]
 

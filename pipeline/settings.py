@@ -76,7 +76,7 @@ class ExtractionSettings(StrictSettings):
     i3d_flow: Path | None = None
     """Weights of the optical-flow stream of I3D; else looked for in the cache."""
     clip_pretrained: str = "openai"
-    """Pretrained tag that open_clip knows for the CLIP model, or the path of a checkpoint."""
+    """Pretrained tag that open_clip knows for the CLIP model, or a folder with `open_clip_config.json`."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
     batch_videos: int = Field(default=8, ge=1)

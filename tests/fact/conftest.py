@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fact import blocks_sep_verb_noun
 from fact.blocks import FACT, FACT_CLIP
 from fact.checkpoints import load_published
 
@@ -44,8 +45,17 @@ class Golden:
 
     def build(self):
         """The model with the published weights, in evaluation mode."""
-        args = (self.config, self.about["in_dim"], self.num_classes)
-        if self.about["kind"] == "clip":
+        about = self.about
+        args = (self.config, about["in_dim"], self.num_classes)
+        if about["kind"] == "svn":
+            model = blocks_sep_verb_noun.FACT(
+                *args[:2],
+                verb_of_class=about["verb_of_class"],
+                noun_of_class=about["noun_of_class"],
+                n_verbs=about["n_verbs"],
+                n_nouns=about["n_nouns"],
+            )
+        elif self.about["kind"] == "clip":
             model = FACT_CLIP(*args, text_embeddings=self.tensors["text_embeddings"])
         else:
             model = FACT(*args)
@@ -59,11 +69,10 @@ def load_golden(path):
 
 
 def golden_paths():
-    """Every golden file but the verb/noun ones, from beside the checkout where it is there."""
+    """Every golden file, from beside the checkout where it is there."""
     source = "shared" if FOLDER == SHARED else "clone"
     for path in sorted(FOLDER.glob("*.json")):
-        if not path.stem.startswith("verb_noun"):
-            yield pytest.param(path, id=f"{source}-{path.stem}")
+        yield pytest.param(path, id=f"{source}-{path.stem}")
 
 
 def pytest_generate_tests(metafunc):
