@@ -105,6 +105,6 @@ def build_block(letter: str, config: Config, *, input_dim: int, head: Head) -> n
     if letter == "U":
         return _segment_block(config.segment_block, head)
     raise ConfigError(
-        f"FACT.block is {config.model.blocks!r}: block {letter!r} belongs to the verb/noun variant; FACT and "
-        "FACT_CLIP start with 'i'."
+        f"FACT.block is {config.model.blocks!r}: block {letter!r} belongs to the verb/noun variant "
+        "(fact.blocks_sep_verb_noun); FACT and FACT_CLIP start with 'i'."
     )

@@ -92,7 +92,7 @@ class VerbNounHead:
 
     def split(self, x_BXH: Tensor, *, with_null: bool) -> ClassChannels:
         """See :class:`Head`."""
-        sizes = (self.num_verbs + with_null, self.num_nouns + with_null)
+        sizes = [self.num_verbs + with_null, self.num_nouns + with_null]
         logits = x_BXH[..., -sum(sizes) :]
         verb, noun = torch.split(logits, sizes, dim=-1)
         rest = x_BXH[..., : -sum(sizes)]
@@ -111,7 +111,7 @@ class VerbNounHead:
     def classes(self, features_BXH: Tensor) -> Tensor:
         """See :class:`Head`."""
         probs = features_BXH[..., -(self.num_verbs + self.num_nouns) :]
-        verb, noun = torch.split(probs, (self.num_verbs, self.num_nouns), dim=-1)
+        verb, noun = torch.split(probs, [self.num_verbs, self.num_nouns], dim=-1)
         return (verb[..., self.verb_of_class] * noun[..., self.noun_of_class]).argmax(-1)
 
 
