@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from prefect import flow, task
+from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
@@ -47,17 +47,24 @@ class PrefectRunner:
 
     def run(self, name: str, step: Callable[[], Made]) -> Made:
         """Carry out one step; what it raises is raised."""
-        made: Made = task(lambda: step(), name=name, cache_policy=NO_CACHE, persist_result=False)()  # noqa: PLW0108
-        return made
+        return self._task(name, lambda _: step())(None)
 
     def map(
         self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
     ) -> list[Made | Exception]:
         """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
-        step_task = task(lambda batch: step(batch), name=name, cache_policy=NO_CACHE, persist_result=False)  # noqa: PLW0108
+        step_task = self._task(name, step)
         futures = [step_task.submit(batch) for batch in batches]
         wait(futures)
         return [future.result(raise_on_failure=False) for future in futures]
+
+    @staticmethod
+    def _task(name: str, step: Callable[[Given], Made]) -> Task[[Given], Made]:
+        # A partial has no source for Prefect to look at; a function around it has.
+        def carry_out(given: Given) -> Made:
+            return step(given)
+
+        return task(name=name, cache_policy=NO_CACHE, persist_result=False)(carry_out)
 
 
 def conclude(work: Callable[[], StageReport]) -> State[Any]:
@@ -139,5 +146,3 @@ def call_flow(name: str, settings: StrictSettings) -> StageReport:
     if isinstance(result, BaseException):
         raise result
     raise RuntimeError(f"Flow {name} ended {state.name} without a report: {state.message}")
-
-

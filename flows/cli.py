@@ -391,9 +391,7 @@ def doctor(*, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> i
     return int(any(check.status == "bad" for check in checks))
 
 
-def _execute(
-    name: str, kind: "type[StrictSettings]", values: dict[str, Any], *, direct: bool
-) -> StageReport:
+def _execute(name: str, kind: "type[StrictSettings]", values: dict[str, Any], *, direct: bool) -> StageReport:
     """Validate the settings, carry out the stage with progress bars, and say what failed."""
     from flows.invoke import execute
     from pipeline.settings import build_settings

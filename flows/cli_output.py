@@ -108,7 +108,10 @@ def segments_by_video(report: StageReport, *, store: Path) -> list[dict[str, Any
     videos = []
     for video in report.facts["videos"]:
         segments, _ = read_segments(Store(store).prediction_path(video["prediction"]))
-        rows = [{name: value for name, value in segment.to_row().items() if name != "video"} for segment in segments]
+        rows = [
+            {name: value for name, value in segment.to_row().items() if name != "video"}
+            for segment in segments
+        ]
         videos.append({"video": video["outcome"]["video"], "path": video["path"], "segments": rows})
     return videos
 
@@ -127,7 +130,12 @@ def print_segments(report: StageReport, *, store: Path, form: SegmentForm) -> No
     else:
         for video in videos:
             rows = [
-                [_clock(row["start_seconds"]), _clock(row["end_seconds"]), row["class"], f"{row['score']:.2f}"]
+                [
+                    _clock(row["start_seconds"]),
+                    _clock(row["end_seconds"]),
+                    row["class"],
+                    f"{row['score']:.2f}",
+                ]
                 for row in video["segments"]
             ]
             _print_table(["start", "end", "action", "confidence"], rows, title=video["video"])
@@ -139,7 +147,9 @@ def print_checks(checks: Sequence["Check"], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        _print_table(["what", "status", "found"], [[row["what"], row["status"], row["found"]] for row in rows])
+        _print_table(
+            ["what", "status", "found"], [[row["what"], row["status"], row["found"]] for row in rows]
+        )
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class DirectRunner:
         for batch in batches:
             try:
                 results.append(step(batch))
-            except Exception as error:  # noqa: BLE001  (a broken batch must not take the others with it)
-                log.error("%s: %s", name, error, exc_info=error)
+            except Exception as error:  # a broken batch must not take the others with it
+                log.exception("step %s", name)
                 results.append(error)
         return results

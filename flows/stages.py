@@ -102,7 +102,9 @@ def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
     """Videos and labels in; features, texts, a trained run, scores and a champion out."""
     store, extraction = settings.store, settings.extraction
     reports = [
-        call("extract", ExtractSettings(store=store, videos=(settings.dataset.videos,), extraction=extraction))
+        call(
+            "extract", ExtractSettings(store=store, videos=(settings.dataset.videos,), extraction=extraction)
+        )
     ]
     if settings.training.model == "fact-clip":
         reports.append(
@@ -149,7 +151,8 @@ def _list_videos(given: Sequence[Path]) -> tuple[list[Path], list[VideoOutcome]]
             for file, reason in candidates.failed.items()
         ]
         outcomes += [
-            VideoOutcome(video=file.name, status="skipped", reason="not a video") for file in candidates.not_videos
+            VideoOutcome(video=file.name, status="skipped", reason="not a video")
+            for file in candidates.not_videos
         ]
     return paths, outcomes
 

@@ -49,11 +49,12 @@ def step_labels(
     # Less than one vote in all, more for a nearer frame: it decides ties and nothing else.
     distance = np.abs(frame_times - step_times[owner])
     closeness = 0.5 / (1.0 + distance)
-    np.maximum.at(nearest := np.zeros_like(votes), (owner, labels), closeness)
-    majority = (votes + nearest).argmax(axis=1)
+    nearest = np.zeros_like(votes)
+    np.maximum.at(nearest, (owner, labels), closeness)
+    majority: NDArray[np.int64] = (votes + nearest).argmax(axis=1)
     own_nothing = np.bincount(owner, minlength=num_steps) == 0
     majority[own_nothing] = labels[nearest_steps(step_times[own_nothing], frame_times)]
-    return majority.astype(np.int64)
+    return majority
 
 
 def join_by_time(

@@ -55,7 +55,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def shuffled_batches(samples: Sequence[Sample], *, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+def shuffled_batches(
+    samples: Sequence[Sample], *, batch_size: int, generator: torch.Generator
+) -> Iterator[Batch]:
     """Every video once, in an order drawn from ``generator``; the last batch may be smaller."""
     order = torch.randperm(len(samples), generator=generator).tolist()
     for start in range(0, len(order), batch_size):

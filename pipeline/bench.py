@@ -5,26 +5,23 @@ truth of every video, also of the one whose labels it does not write.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
-from pipeline.bench_parts import Image
 from pipeline.bench_scene import HEIGHT, WIDTH, BenchLook, BenchPainter
 from pipeline.bench_work import CLASS_NAMES, FRAMES_PER_SECOND, choreography, frame_labels, plan_video
+from pipeline.encode import write_h264
 from pipeline.errors import DatasetError
 from storage.atomic import artefact_lock, atomic_path, write_json_atomically, write_text_atomically
 
 BENCH_VERSION = 1
 """Raised whenever the same arguments give other bytes or labels; older data sets are then drawn again."""
 
-_CRF = 23
 _PARTS = ("train", "test")
 
 
@@ -182,19 +179,5 @@ def _write_video(path: Path, plan: Sequence[tuple[str, int]], *, seed: int, inde
     look = BenchLook.random(look_rng)
     painter = BenchPainter(look, look_rng)
     with atomic_path(path) as scratch:
-        _encode(scratch, map(painter.paint, choreography(plan, look, work_rng)))
-
-
-def _encode(path: Path, pictures: Iterator[Image]) -> None:
-    """Write RGB pictures as H.264; one thread, because the bytes must not depend on the machine's load."""
-    with av.open(path, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = Fraction(1, FRAMES_PER_SECOND)
-        stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(_CRF), "preset": "superfast", "g": str(2 * FRAMES_PER_SECOND)}
-        for index, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        pictures = map(painter.paint, choreography(plan, look, work_rng))
+        write_h264(scratch, pictures, width=WIDTH, height=HEIGHT, fps=FRAMES_PER_SECOND)

@@ -54,7 +54,9 @@ def find_videos(folder: Path) -> Candidates:
     for path in listing.videos:
         other = by_id.setdefault(path.stem, path)
         if other != path:
-            failed[path] = f"{path}: the video id {path.stem!r} is already that of {other.name}. Rename one of them."
+            failed[path] = (
+                f"{path}: the video id {path.stem!r} is already that of {other.name}. Rename one of them."
+            )
     if not by_id:
         raise DatasetError(
             f"{folder} holds no video ({len(listing.not_videos)} other files). Give a folder of videos."
@@ -91,7 +93,9 @@ def probe_all(given: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
             continue
         listing = list_videos(path)
         rows += [_probe_row(file, store=store) for file in listing.videos]
-        rows += [CatalogueRow(id=file.stem, path=str(file), status="not a video") for file in listing.not_videos]
+        rows += [
+            CatalogueRow(id=file.stem, path=str(file), status="not a video") for file in listing.not_videos
+        ]
     return rows
 
 
@@ -109,7 +113,9 @@ def _open_video(path: Path, *, store: Store) -> Video:
     try:
         video_hash = store.digests.digest(path)
     except OSError as error:
-        raise VideoError(f"{path}: the file cannot be read ({error.strerror}). Check its permissions.") from error
+        raise VideoError(
+            f"{path}: the file cannot be read ({error.strerror}). Check its permissions."
+        ) from error
     target = store.timeline_path(digest_of({"video": video_hash, "version": PROBE_VERSION}))
     if target.exists():
         stored = read_timeline(target)

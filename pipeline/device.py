@@ -19,5 +19,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         # torch built without CUDA answers a request for it with an AssertionError.
         reason = str(error).splitlines()[0]
-        raise SettingsError(f"Device {name!r} cannot be used ({reason}). Use `--device auto` or `cpu`.") from error
+        raise SettingsError(
+            f"Device {name!r} cannot be used ({reason}). Use `--device auto` or `cpu`."
+        ) from error
     return device

@@ -12,7 +12,7 @@ from pipeline.device import choose_device
 from pipeline.errors import DatasetError
 from pipeline.inputs import inputs_of_model
 from pipeline.labels import read_mapping, read_split
-from pipeline.metrics import LabelledPrediction, Scores, evaluate
+from pipeline.metrics import Convention, LabelledPrediction, Scores, evaluate
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
 from pipeline.predict import predict_frames
@@ -31,7 +31,7 @@ from storage.store import Store
 EVALUATE_VERSION = 1
 """Version of the code between weights and scores; part of every evaluation's key."""
 
-CONVENTIONS = ("mstcn", "fact")
+CONVENTIONS: tuple[Convention, ...] = ("mstcn", "fact")
 """The named conventions every report shows, the headline first."""
 
 
@@ -75,7 +75,9 @@ def evaluate_run(settings: RunSettings, *, run: str) -> EvaluateOutcome:
     survey = survey_part(split.test, dataset=settings.dataset, inputs=inputs, classes=classes, store=store)
     failed = failures(survey.outcomes)
     if not survey.sources:
-        raise DatasetError(f"None of the {len(failed)} test videos can be used; the first: {failed[0].reason}")
+        raise DatasetError(
+            f"None of the {len(failed)} test videos can be used; the first: {failed[0].reason}"
+        )
     _check_untrained(survey.sources, trained=trained, run=run)
     target = store.evaluation_folder(_key(run, survey.sources, failed))
     with artefact_lock(target):
@@ -141,7 +143,12 @@ def _evaluate_into(
         if timeline.truth is not None
     ]
     scores = [
-        evaluate(labelled, class_names=described.class_names, background=described.background, convention=convention)
+        evaluate(
+            labelled,
+            class_names=described.class_names,
+            background=described.background,
+            convention=convention,
+        )
         for convention in CONVENTIONS
     ]
     report = Report(
@@ -188,7 +195,9 @@ def _timeline(source: LabelledSource, *, model: TrainedModel, store: Store) -> V
     )
 
 
-def _lineage(run_folder: Path, described: ModelDescription, *, sources: Sequence[LabelledSource]) -> dict[str, Any]:
+def _lineage(
+    run_folder: Path, described: ModelDescription, *, sources: Sequence[LabelledSource]
+) -> dict[str, Any]:
     trained = read_manifest(run_folder)
     return {
         "run": run_folder.name,
@@ -197,7 +206,8 @@ def _lineage(run_folder: Path, described: ModelDescription, *, sources: Sequence
         "seconds of training": trained["seconds"],
         "seed": trained["seed"],
         "features": [dataclasses.asdict(item) for item in described.inputs],
-        "text embeddings": described.text and {
+        "text embeddings": described.text
+        and {
             "model": described.text.model,
             "weights": described.text.weights_digest,
             "random weights": described.text.random_weights,

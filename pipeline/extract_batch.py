@@ -20,7 +20,9 @@ from storage.store import Store
 log = logging.getLogger(__name__)
 
 
-def extract_batch(paths: Sequence[Path], *, extraction: ExtractionSettings, store: Path) -> list[VideoOutcome]:
+def extract_batch(
+    paths: Sequence[Path], *, extraction: ExtractionSettings, store: Path
+) -> list[VideoOutcome]:
     """Extract the features that some videos do not have yet.
 
     Args:
@@ -46,7 +48,10 @@ def _extractors(extraction: ExtractionSettings, store: Path) -> ExtractorSet:
 def _extract_one(path: Path, extractors: ExtractorSet, *, store: Store) -> VideoOutcome:
     try:
         video = open_video(path, store=store)
-        stored = all(target.exists() for target in feature_paths(video.facts, video.video_hash, extractors, store=store))
+        stored = all(
+            target.exists()
+            for target in feature_paths(video.facts, video.video_hash, extractors, store=store)
+        )
         extract_video(
             path, video.facts, video.video_hash, extractors, store=store, progress=partial(_report, path.name)
         )

@@ -112,9 +112,7 @@ def inputs_of_model(inputs: Sequence[FeatureInput]) -> tuple[ModelInput, ...]:
 def extraction_for_model(inputs: Sequence[FeatureInput], settings: ExtractionSettings) -> ExtractionSettings:
     """``settings`` with the profiles of a trained model, and random weights where it was trained on such."""
     policy = WeightsPolicy.RANDOM if inputs[0].random_weights else WeightsPolicy.PRETRAINED
-    return settings.model_copy(
-        update={"features": tuple(item.spec for item in inputs), "weights": policy}
-    )
+    return settings.model_copy(update={"features": tuple(item.spec for item in inputs), "weights": policy})
 
 
 def check_weights(asked: Sequence[ModelInput], found: Sequence[ModelInput]) -> None:
@@ -125,7 +123,11 @@ def check_weights(asked: Sequence[ModelInput], found: Sequence[ModelInput]) -> N
     """
     for wanted, here in zip(asked, found, strict=True):
         if wanted.weights_digest != here.weights_digest:
-            kind = "seeded random weights drawn by another version of torch" if wanted.random_weights else "other weights"
+            kind = (
+                "seeded random weights drawn by another version of torch"
+                if wanted.random_weights
+                else "other weights"
+            )
             raise WeightsError(
                 f"The model was trained on {wanted.profile.spec} features made by weights "
                 f"{wanted.weights_digest[:12]}; here are {kind}: {here.weights_digest[:12]}. "

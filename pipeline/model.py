@@ -99,7 +99,9 @@ class ModelDescription:
             if item.random_weights
         ]
         if self.text is not None and self.text.random_weights:
-            sentences.append(f"Text embeddings of {self.text.model} come from seeded random weights, not trained ones.")
+            sentences.append(
+                f"Text embeddings of {self.text.model} come from seeded random weights, not trained ones."
+            )
         return tuple(sentences)
 
     def build(self, text_embeddings: Tensor | None) -> FACT | FACT_CLIP:
@@ -180,14 +182,18 @@ class TrainedModel:
 def save_model(folder: Path, model: TrainedModel) -> None:
     """Write a model's two files; the description last."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{_NETWORK}{name}": tensor.contiguous().cpu() for name, tensor in model.network.state_dict().items()}
+    tensors = {
+        f"{_NETWORK}{name}": tensor.contiguous().cpu() for name, tensor in model.network.state_dict().items()
+    }
     tensors[_MEAN] = model.standardisation.mean_D
     tensors[_SCALE] = model.standardisation.scale_D
     with atomic_path(folder / WEIGHTS_FILE) as scratch:
         save_file(tensors, scratch)
     described = dataclasses.asdict(model.description)
     described["config"] = model.description.config.to_mapping()
-    write_json_atomically(folder / DESCRIPTION_FILE, {"layout": MODEL_LAYOUT, "join": _JOIN_RULE, **described})
+    write_json_atomically(
+        folder / DESCRIPTION_FILE, {"layout": MODEL_LAYOUT, "join": _JOIN_RULE, **described}
+    )
 
 
 def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
@@ -211,7 +217,9 @@ def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
         network = description.build(state.get("text_embeddings")).to(device)
         network.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
-        raise CorruptArtefactError(f"{path} does not fit {DESCRIPTION_FILE}: {error}. Run `factseg train` again.") from error
+        raise CorruptArtefactError(
+            f"{path} does not fit {DESCRIPTION_FILE}: {error}. Run `factseg train` again."
+        ) from error
     # Features arrive on the host and are standardised there.
     standardisation = Standardisation(mean_D=mean_D.cpu(), scale_D=scale_D.cpu())
     return TrainedModel(description=description, network=network.eval(), standardisation=standardisation)
@@ -228,7 +236,9 @@ def read_description(folder: Path) -> ModelDescription:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("layout") != MODEL_LAYOUT:
-            raise CorruptArtefactError(f"{path} is not of layout {MODEL_LAYOUT!r}. Use the program that wrote it.")
+            raise CorruptArtefactError(
+                f"{path} is not of layout {MODEL_LAYOUT!r}. Use the program that wrote it."
+            )
         values.pop("join")
         return ModelDescription(
             kind=values["kind"],
@@ -236,7 +246,8 @@ def read_description(folder: Path) -> ModelDescription:
             class_names=tuple(values["class_names"]),
             background=tuple(values["background"]),
             inputs=tuple(FeatureInput(**item) for item in values["inputs"]),
-            text=values["text"] and TextInput(**{**values["text"], "prompts": tuple(values["text"]["prompts"])}),
+            text=values["text"]
+            and TextInput(**{**values["text"], "prompts": tuple(values["text"]["prompts"])}),
         )
     except FileNotFoundError:
         raise MissingArtefactError(f"No model at {folder}. Run `factseg train` first.") from None

@@ -14,7 +14,7 @@ def git_revision() -> str:
         # Installed into somebody's environment: a repository further up is theirs, not ours.
         return "unknown"
     try:
-        asked = subprocess.run(  # noqa: S603  (fixed words, no shell)
+        asked = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607  (git is where the user has it)
             cwd=root,
             capture_output=True,
@@ -29,5 +29,10 @@ def git_revision() -> str:
 
 def describe_machine(device: torch.device) -> str:
     """Processor or GPU, system and versions in one line."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"{name}; {platform.system()} {platform.machine()}; Python {platform.python_version()}; torch {torch.__version__}"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{name}; {system}; Python {platform.python_version()}; torch {torch.__version__}"

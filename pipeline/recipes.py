@@ -15,9 +15,6 @@ log = logging.getLogger(__name__)
 BACKGROUND_NAME = "background"
 """The class that counts as background where nothing else is said, as in the published scripts."""
 
-_DEFAULT_DECAY = 5 / 8
-# Place of the learning-rate decay in the GTEA recipe, on which `auto` stands: epoch 250 of 400.
-
 
 def is_file(name: str) -> bool:
     """Whether a recipe's name is that of a FACT YAML file."""
@@ -43,23 +40,23 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
             "Set it to false, or use fact.blocks.FACT directly."
         )
     training = config.training
-    changes: dict[str, object] = {}
+    epochs, decay = training.epochs, training.lr_decay
     if settings.epochs is not None:
-        changes["epochs"] = settings.epochs
-        if training.lr_decay is not None:
-            changes["lr_decay"] = max(1, round(settings.epochs * training.lr_decay / training.epochs))
-    if settings.learning_rate is not None:
-        changes["lr"] = settings.learning_rate
-    if settings.batch_size is not None:
-        changes["batch_size"] = settings.batch_size
-    return dataclasses.replace(
-        config,
-        training=dataclasses.replace(training, **changes),
-        use_clip=settings.model == "fact-clip",
+        epochs = settings.epochs
+        decay = None if decay is None else max(1, round(epochs * decay / training.epochs))
+    overridden = dataclasses.replace(
+        training,
+        epochs=epochs,
+        lr_decay=decay,
+        lr=settings.learning_rate or training.lr,
+        batch_size=settings.batch_size or training.batch_size,
     )
+    return dataclasses.replace(config, training=overridden, use_clip=settings.model == "fact-clip")
 
 
-def background_ids(config: Config, *, recipe_name: str, dataset: DatasetSettings, classes: ClassList) -> tuple[int, ...]:
+def background_ids(
+    config: Config, *, recipe_name: str, dataset: DatasetSettings, classes: ClassList
+) -> tuple[int, ...]:
     """Ids of the background classes: as the data set says, else the FACT YAML file, else by name."""
     if dataset.background:
         return classes.ids_named(dataset.background)
@@ -74,7 +71,9 @@ def _base_config(name: str, *, max_segments: int) -> Config:
     if is_file(name):
         return parse_config(read_settings_file(Path(name)))
     if name not in RECIPES:
-        raise SettingsError(f"No recipe {name!r}. Known: auto, {', '.join(RECIPES)}, or a FACT file ending in .yaml.")
+        raise SettingsError(
+            f"No recipe {name!r}. Known: auto, {', '.join(RECIPES)}, or a FACT file ending in .yaml."
+        )
     return recipe(name)
 
 

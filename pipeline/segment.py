@@ -9,7 +9,13 @@ from pipeline.dataset import StoredVideo, find_stored
 from pipeline.device import choose_device
 from pipeline.errors import PipelineError, VideoError
 from pipeline.extract_batch import extract_batch
-from pipeline.inputs import ModelInput, check_weights, extraction_for_model, inputs_of_model, inputs_of_settings
+from pipeline.inputs import (
+    ModelInput,
+    check_weights,
+    extraction_for_model,
+    inputs_of_model,
+    inputs_of_settings,
+)
 from pipeline.model import TrainedModel, load_model, read_description
 from pipeline.outcome import Status, VideoOutcome, failures
 from pipeline.predict import predict_frames, prediction_key, segments_of
@@ -57,7 +63,9 @@ def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> Segmente
     except (PipelineError, StorageError) as error:
         outcome = VideoOutcome(video=path.stem, status="failed", reason=str(error))
         return SegmentedVideo(outcome=outcome, path=str(path), prediction="")
-    return SegmentedVideo(outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction)
+    return SegmentedVideo(
+        outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction
+    )
 
 
 def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, Status]:
@@ -76,7 +84,11 @@ def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, S
         write_segments(
             target,
             segments,
-            metadata={"run": run, "video": stored.video.video_hash, "notices": list(model.description.notices)},
+            metadata={
+                "run": run,
+                "video": stored.video.video_hash,
+                "notices": list(model.description.notices),
+            },
         )
     return key, "done"
 

@@ -54,13 +54,17 @@ class DatasetSettings(StrictSettings):
     def title(self) -> str:
         """The name, or that of the folder that holds the videos."""
         folder = self.videos.resolve()
-        return self.name or (folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name)
+        return self.name or (
+            folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name
+        )
 
     @field_validator("name")
     @classmethod
     def _name_is_plain(cls, name: str) -> str:
         if not re.fullmatch(r"[\w .-]{0,100}", name):
-            raise ValueError(f"{name!r} has characters that a registry name cannot have; use letters, digits, '-', '_'")
+            raise ValueError(
+                f"{name!r} has characters that a registry name cannot have; use letters, digits, '-', '_'"
+            )
         return name
 
 
@@ -109,7 +113,9 @@ class TextSettings(StrictSettings):
     @field_validator("prompt")
     @classmethod
     def _prompt_has_a_place(cls, prompt: str) -> str:
-        if prompt.count("{label}") != 1 or re.sub(r"\{label\}", "", prompt).strip("{}") != re.sub(r"\{label\}", "", prompt):
+        if prompt.count("{label}") != 1 or re.sub(r"\{label\}", "", prompt).strip("{}") != re.sub(
+            r"\{label\}", "", prompt
+        ):
             raise ValueError("write `{label}` exactly once where the class name goes")
         return prompt
 
@@ -219,13 +225,17 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"{path}: the settings cannot be read ({error.strerror}). Check the path.") from error
+        raise SettingsError(
+            f"{path}: the settings cannot be read ({error.strerror}). Check the path."
+        ) from error
     try:
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path} is malformed: {error}. Correct it.") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path} holds no settings. Write `key: value` lines (YAML) or `key = value` (TOML).")
+        raise SettingsError(
+            f"{path} holds no settings. Write `key: value` lines (YAML) or `key = value` (TOML)."
+        )
     return values
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,9 @@ class ClassTexts:
         """A plain sentence where random weights made the vectors."""
         if not self.random_weights:
             return ()
-        return (f"Text embeddings of {self.encoder.model} come from seeded random weights, not trained ones.",)
+        return (
+            f"Text embeddings of {self.encoder.model} come from seeded random weights, not trained ones.",
+        )
 
 
 def prompts_for(names: Sequence[str], *, template: str) -> tuple[str, ...]:

@@ -27,7 +27,6 @@ from pipeline.errors import DatasetError, TrainingError
 from pipeline.inputs import inputs_of_settings
 from pipeline.labels import read_mapping, read_split
 from pipeline.model import (
-    FeatureInput,
     ModelDescription,
     Standardisation,
     TextInput,
@@ -91,7 +90,9 @@ class _Plan:
             {
                 "version": TRAIN_VERSION,
                 "model": described,
-                "videos": [[source.video.id, *source.stored.keys, source.label_digest] for source in self.sources],
+                "videos": [
+                    [source.video.id, *source.stored.keys, source.label_digest] for source in self.sources
+                ],
                 "seed": self.seed,
             }
         )
@@ -132,7 +133,9 @@ def find_trained(settings: EvaluateSettings) -> str:
         return find_run(store, settings.run)
     key = _plan(settings, store=store)[0].key()
     if not is_finished(store.run_folder(key)):
-        raise MissingArtefactError("These options were never trained with. Run `factseg train` with the same ones.")
+        raise MissingArtefactError(
+            "These options were never trained with. Run `factseg train` with the same ones."
+        )
     return key
 
 
@@ -151,7 +154,9 @@ def _plan(settings: RunSettings, *, store: Store) -> tuple[_Plan, Survey]:
     survey = survey_part(split.train, dataset=dataset, inputs=inputs, classes=classes, store=store)
     if not survey.sources:
         failed = failures(survey.outcomes)
-        raise DatasetError(f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}")
+        raise DatasetError(
+            f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}"
+        )
     segments = [source.num_segments for source in survey.sources]
     config = resolve_config(settings.training, max_segments=max(segments))
     texts = None
@@ -192,7 +197,8 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
     for notice in description.notices:
         log.warning("%s", notice)
     loaded = [
-        load_features(source.stored, sample_rate=description.sample_rate, store=store) for source in plan.sources
+        load_features(source.stored, sample_rate=description.sample_rate, store=store)
+        for source in plan.sources
     ]
     standardisation = Standardisation.of([video.features for video in loaded])
     samples = [
@@ -239,7 +245,10 @@ def _fit(
     training = config.training
     num_classes = len(plan.description.class_names)
     criterion = MatchCriterion(
-        config, n_classes=num_classes, bg_class=list(plan.description.background), mean_segments=plan.mean_segments
+        config,
+        n_classes=num_classes,
+        bg_class=list(plan.description.background),
+        mean_segments=plan.mean_segments,
     ).to(device)
     optimizer = _optimizer(network, training)
     scheduler = _scheduler(optimizer, training)
@@ -296,7 +305,9 @@ def _step(
 def _optimizer(network: nn.Module, training: FactTraining) -> Optimizer:
     if training.optimizer == "Adam":
         return Adam(network.parameters(), lr=training.lr, weight_decay=training.weight_decay)
-    return SGD(network.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
+    return SGD(
+        network.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay
+    )
 
 
 def _scheduler(optimizer: Optimizer, training: FactTraining) -> LRScheduler:

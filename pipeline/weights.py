@@ -174,6 +174,15 @@ def weights_folder() -> Path:
     return base / "factseg" / "weights"
 
 
+def find_here(network: str, choice: WeightsChoice, *, digest: Digest = file_digest) -> ResolvedWeights | None:
+    """Real weights of a network that need no download, or None.
+
+    Raises:
+        WeightsError: A file that settings or the environment name is not there.
+    """
+    return _find(network, choice, digest=digest, may_download=False)
+
+
 def _find(
     network: str, choice: WeightsChoice, *, digest: Digest, may_download: bool
 ) -> ResolvedWeights | None:

@@ -70,7 +70,7 @@ def feature_schema(
 ) -> pa.Schema:
     """Schema of a feature file: ``step``, ``time`` in seconds, ``feature`` of fixed width."""
     value = pa.float16() if dtype == "float16" else pa.float32()
-    fields: "list[pa.Field[Any]]" = [
+    fields: list[pa.Field[Any]] = [
         pa.field("step", pa.int32(), nullable=False),
         pa.field("time", pa.float64(), nullable=False),
         pa.field("feature", pa.list_(pa.field("element", value, nullable=False), width), nullable=False),

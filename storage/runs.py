@@ -16,4 +16,6 @@ def find_run(store: Store, digits: str) -> str:
     if len(keys) == 1:
         return keys[0]
     found = f"{len(keys)} runs start so; give more digits" if keys else "no finished run starts so"
-    raise MissingArtefactError(f"Run {digits!r} in {store.root}: {found}. `factseg report` names the champion's.")
+    raise MissingArtefactError(
+        f"Run {digits!r} in {store.root}: {found}. `factseg report` names the champion's."
+    )

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -18,11 +17,16 @@ def test_a_file_appears_with_its_whole_content(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="halfway"), atomic_path(target) as scratch:
-        scratch.write_text("new but half")
-        raise RuntimeError("halfway")
+
+    def write_half():
+        with atomic_path(target) as scratch:
+            scratch.write_text("new but half")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write_half()
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_json_refuses_what_json_cannot_say(tmp_path):

@@ -33,7 +33,9 @@ METADATA = FeatureMetadata(
 def write(path, feature, *, time=None, dtype="float32", pieces=1):
     time = np.arange(len(feature)) * 0.16 if time is None else time
     with write_features(path, width=feature.shape[1], metadata=METADATA, dtype=dtype) as writer:
-        for part_time, part in zip(np.array_split(time, pieces), np.array_split(feature, pieces), strict=True):
+        for part_time, part in zip(
+            np.array_split(time, pieces), np.array_split(feature, pieces), strict=True
+        ):
             writer.append(part_time, part)
     return time
 
@@ -86,7 +88,8 @@ def test_other_tools_read_the_file(tmp_path, dtype):
     path = tmp_path / "a.parquet"
     feature = np.random.default_rng(1).standard_normal((7, 3)).astype(np.float16).astype(np.float32)
     write(path, feature, dtype=dtype)
-    rows = duckdb.sql(f"SELECT feature::FLOAT[3] FROM '{path}' ORDER BY step").fetchall()
+    query = "SELECT feature::FLOAT[3] FROM read_parquet($path) ORDER BY step"
+    rows = duckdb.sql(query, params={"path": str(path)}).fetchall()
     np.testing.assert_array_equal(np.array([row[0] for row in rows], np.float32), feature)
     column = pl.read_parquet(path)["feature"]
     assert isinstance(column.dtype, pl.Array)
@@ -118,7 +121,7 @@ def test_no_step_at_all_is_refused(tmp_path):
 
 
 def test_missing_features_say_how_to_make_them(tmp_path):
-    with pytest.raises(MissingArtefactError, match="a.parquet"):
+    with pytest.raises(MissingArtefactError, match=r"a\.parquet"):
         read_features(tmp_path / "a.parquet")
 
 

@@ -60,5 +60,5 @@ def test_several_models_must_be_named(store):
     with pytest.raises(MissingArtefactError, match="--model"):
         registry.champion()
     assert registry.champion("it's south").name == "it's south"
-    with pytest.raises(MissingArtefactError, match="'east'.*Known: .*'north'"):
+    with pytest.raises(MissingArtefactError, match=r"'east'.*Known: .*'north'"):
         registry.champion("east")

@@ -11,7 +11,9 @@ from storage.texts import TextEncoderIdentity, read_text_embedding, text_key, wr
 from storage.timelines import read_timeline, write_timeline
 
 SEGMENTS = [
-    Segment(video="a", start_frame=0, end_frame=5, start_seconds=0.0, end_seconds=0.2, label="<pour>", score=0.5),
+    Segment(
+        video="a", start_frame=0, end_frame=5, start_seconds=0.0, end_seconds=0.2, label="<pour>", score=0.5
+    ),
     Segment(video="a", start_frame=5, end_frame=6, start_seconds=0.2, end_seconds=0.24, label="stir milk"),
 ]
 ENCODER = TextEncoderIdentity(model="ViT-B-32", weights_digest="ab", tokenizer="clip/77", version=1)
@@ -55,7 +57,9 @@ def test_a_missing_table_is_named(tmp_path):
 
 def test_a_text_embedding_comes_back_bit_for_bit(tmp_path):
     vector = np.random.default_rng(0).standard_normal(5).astype(np.float32)
-    write_text_embedding(tmp_path / "a.parquet", vector, label="pour", prompt="a video of pour", model="ViT-B-32")
+    write_text_embedding(
+        tmp_path / "a.parquet", vector, label="pour", prompt="a video of pour", model="ViT-B-32"
+    )
     np.testing.assert_array_equal(read_text_embedding(tmp_path / "a.parquet"), vector)
 
 
@@ -63,7 +67,13 @@ def test_a_text_embedding_comes_back_bit_for_bit(tmp_path):
     "change", [{"model": "x"}, {"weights_digest": "x"}, {"tokenizer": "x"}, {"version": 2}, {"prompt": "x"}]
 )
 def test_whatever_can_change_a_vector_changes_its_name(change):
-    fields = {"model": "ViT-B-32", "weights_digest": "ab", "tokenizer": "clip/77", "version": 1, "prompt": "pour"}
+    fields = {
+        "model": "ViT-B-32",
+        "weights_digest": "ab",
+        "tokenizer": "clip/77",
+        "version": 1,
+        "prompt": "pour",
+    }
 
     def key(**fields):
         return text_key(fields.pop("prompt"), encoder=TextEncoderIdentity(**fields))
