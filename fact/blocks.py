@@ -127,7 +127,7 @@ class FACT(nn.Module):
                 transcript, batch_size=len(batch.lengths), num_classes=self.num_classes
             )
             return self._transcript_tokens(checked), checked.classes_BS
-        query_1MA = self.action_query.transpose(0, 1)
+        query_1MA = self.action_query.squeeze(1)[None]
         start_BMA = torch.zeros_like(query_1MA).expand(len(batch.lengths), -1, -1)
         lengths = (query_1MA.shape[1],) * len(batch.lengths)
         return Sequence(features=start_BMA, position=query_1MA, valid=None, lengths=lengths), None
