@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.clip_models import tokenizer_identity
 from pipeline.inputs import clip_network, resolve_extraction
 from pipeline.settings import ExtractionSettings, TextSettings
 from pipeline.weights import ResolvedWeights
@@ -66,6 +65,9 @@ def embed_classes(
         WeightsError: Real weights cannot be had; the message says what to do.
         SettingsError: open_clip knows no such model.
     """
+    # open_clip takes seconds to import, and most stages need no text.
+    from pipeline.clip_models import tokenizer_identity
+
     network = clip_network(text.model)
     weights = resolve_extraction(extraction, store=store, text_model=text.model)[network]
     encoder = TextEncoderIdentity(
