@@ -15,10 +15,9 @@ from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from fact.errors import FactError
 from flows import stages
 from flows.reports import StageReport
-from pipeline.errors import PipelineError
+from flows.runner import EXPECTED_ERRORS
 from pipeline.outcome import failures, summary
 from pipeline.settings import (
     EmbedSettings,
@@ -28,13 +27,9 @@ from pipeline.settings import (
     SegmentSettings,
     StrictSettings,
 )
-from storage.errors import StorageError
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-
-EXPECTED_ERRORS = (PipelineError, StorageError, FactError)
-"""What users can mend: its message is the flow's, without a traceback."""
 
 # One batch of videos at a time: a batch already uses every core, or the GPU.
 _ONE_AT_A_TIME: Any = ThreadPoolTaskRunner(max_workers=1)
@@ -52,11 +47,15 @@ class PrefectRunner:
     def map(
         self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
     ) -> list[Made | Exception]:
-        """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
+        """Carry out a step for every batch; a batch that broke gives its exception and the others go on."""
         step_task = self._task(name, step)
         futures = [step_task.submit(batch) for batch in batches]
         wait(futures)
-        return [future.result(raise_on_failure=False) for future in futures]
+        results: list[Made | Exception] = [future.result(raise_on_failure=False) for future in futures]
+        for result in results:
+            if isinstance(result, EXPECTED_ERRORS):
+                raise result
+        return results
 
     @staticmethod
     def _task(name: str, step: Callable[[Given], Made]) -> Task[[Given], Made]:

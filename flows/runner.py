@@ -4,8 +4,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from fact.errors import FactError
+from pipeline.errors import PipelineError
+from storage.errors import StorageError
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+EXPECTED_ERRORS = (PipelineError, StorageError, FactError)
+"""What users can mend: the message is all they need, without a traceback."""
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +26,10 @@ class Runner(Protocol):
     def map(
         self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
     ) -> list[Made | Exception]:
-        """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
+        """Carry out a step for every batch; a batch that broke gives its exception and the others go on.
+
+        What users can mend is raised: it would be the same for every batch.
+        """
 
 
 class DirectRunner:
@@ -33,11 +43,13 @@ class DirectRunner:
     def map(
         self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
     ) -> list[Made | Exception]:
-        """Carry out a step for every batch; a batch that raised gives its exception and the others go on."""
+        """Carry out a step for every batch; a batch that broke gives its exception and the others go on."""
         results: list[Made | Exception] = []
         for batch in batches:
             try:
                 results.append(step(batch))
+            except EXPECTED_ERRORS:
+                raise
             except Exception as error:  # a broken batch must not take the others with it
                 log.exception("step %s", name)
                 results.append(error)

@@ -15,6 +15,7 @@ from flows.runner import Runner
 from pipeline.catalogue import find_videos
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.extract_batch import extract_batch
+from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
 from pipeline.outcome import VideoOutcome
 from pipeline.segment import choose_run, segment_batch
@@ -38,6 +39,8 @@ StageCaller = Callable[[str, StrictSettings], StageReport]
 
 def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     """Features of every video that has none yet."""
+    # Before any task starts: without weights none of them could do anything.
+    resolve_extraction(settings.extraction, store=Store(settings.store))
     paths, outcomes = _list_videos(settings.videos)
     step = partial(extract_batch, extraction=settings.extraction, store=settings.store)
     batches = _batches(paths, size=settings.extraction.batch_videos)

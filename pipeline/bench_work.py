@@ -149,7 +149,7 @@ def plan_video(*, seed: int, index: int) -> list[tuple[str, int]]:
     rng = np.random.default_rng([seed, index, 0])
     while True:
         order = _order(rng, complete=index == 0)
-        pace = rng.uniform(0.9, 1.15)
+        pace = rng.uniform(0.85, 1.05)
         plan = [
             (name, round(FRAMES_PER_SECOND * _ACTIONS[name].seconds * pace * rng.uniform(0.85, 1.2)))
             for name in order
