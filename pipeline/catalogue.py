@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DatasetError, VideoError
-from pipeline.listing import list_videos
+from pipeline.listing import list_videos, printable
 from pipeline.probe import PROBE_VERSION, VideoFacts, probe_video
 from storage.catalogue import CatalogueRow, update_catalogue
+from storage.errors import StorageError
 from storage.keys import digest_of
 from storage.store import Store
 from storage.timelines import read_timeline, write_timeline
@@ -73,8 +74,7 @@ def open_video(path: Path, *, store: Store) -> Video:
     try:
         video = _open_video(path, store=store)
     except VideoError as error:
-        row = CatalogueRow(id=path.stem, path=str(path.absolute()), status="failed", error=str(error))
-        update_catalogue(store.catalogue_path, [row])
+        update_catalogue(store.catalogue_path, [_plain_row(path, status="failed", error=error)])
         raise
     update_catalogue(store.catalogue_path, [_row(video)])
     return video
@@ -93,20 +93,29 @@ def probe_all(given: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
             continue
         listing = list_videos(path)
         rows += [_probe_row(file, store=store) for file in listing.videos]
-        rows += [
-            CatalogueRow(id=file.stem, path=str(file), status="not a video") for file in listing.not_videos
-        ]
+        rows += [_plain_row(file, status="not a video") for file in listing.not_videos]
     return rows
 
 
 def _probe_row(path: Path, *, store: Store) -> CatalogueRow:
     try:
         return _row(open_video(path, store=store))
-    except VideoError as error:
-        return CatalogueRow(id=path.stem, path=str(path.absolute()), status="failed", error=str(error))
+    except (VideoError, StorageError) as error:
+        return _plain_row(path, status="failed", error=error)
+
+
+def _plain_row(path: Path, *, status: str, error: Exception | None = None) -> CatalogueRow:
+    return CatalogueRow(
+        id=printable(path.stem),
+        path=printable(path.absolute()),
+        status=status,
+        error=None if error is None else str(error),
+    )
 
 
 def _open_video(path: Path, *, store: Store) -> Video:
+    if printable(path) != str(path):
+        raise VideoError(f"{printable(path)}: the path is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
         # The prober's own words for a missing file or a folder.
         probe_video(path)

@@ -19,7 +19,7 @@ from pipeline.labels import ClassList, fit_labels, read_labels
 from pipeline.metrics import segment_bounds
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import DatasetSettings
-from storage.errors import StorageError
+from storage.errors import MissingArtefactError, StorageError
 from storage.features import read_feature_metadata, read_features
 from storage.store import Store
 
@@ -89,7 +89,13 @@ def find_stored(path: Path, *, inputs: Sequence[ModelInput], store: Store) -> St
     video = open_video(path, store=store)
     keys = tuple(feature_key(item, video) for item in inputs)
     for item, key in zip(inputs, keys, strict=True):
-        read_feature_metadata(store.feature_path(item.profile.name, key))
+        target = store.feature_path(item.profile.name, key)
+        if not target.is_file():
+            raise MissingArtefactError(
+                f"{path}: {store.root} has no {item.profile.spec} features of this video by these weights. "
+                "Run `factseg extract` with the same options first."
+            )
+        read_feature_metadata(target)
     return StoredVideo(video=video, inputs=tuple(inputs), keys=keys)
 
 

@@ -106,11 +106,17 @@ def _check_classes(description: ModelDescription, names: Sequence[str], *, sourc
 
 
 def _check_untrained(sources: Sequence[LabelledSource], *, trained: Mapping[str, Any], run: str) -> None:
-    shared = sorted(set(trained["videos"]) & {source.video.id for source in sources})
+    # Keys of features hold the digest of the video's content: a copy under another name is found too.
+    content = {key for keys in trained["videos"].values() for key in keys}
+    shared = sorted(
+        source.video.id
+        for source in sources
+        if source.video.id in trained["videos"] or content & set(source.stored.keys)
+    )
     if shared:
         raise DatasetError(
-            f"Run {run[:12]} was trained on test video {shared[0]!r} ({len(shared)} such videos). "
-            "Score it with the split it was trained with."
+            f"Run {run[:12]} was trained on test video {shared[0]!r}, or a copy of it ({len(shared)} such videos). "
+            "Score it with the split it was trained with, and remove copies."
         )
 
 

@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract import extract_video, feature_paths
 from pipeline.extractors import ExtractorSet, load_extractors
 from pipeline.inputs import resolve_extraction
+from pipeline.listing import printable
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import ExtractionSettings
 from storage.errors import StorageError
@@ -56,10 +57,10 @@ def _extract_one(path: Path, extractors: ExtractorSet, *, store: Store) -> Video
             path, video.facts, video.video_hash, extractors, store=store, progress=partial(_report, path.name)
         )
     except (PipelineError, StorageError) as error:
-        return VideoOutcome(video=path.stem, status="failed", reason=str(error))
+        return VideoOutcome(video=printable(path.stem), status="failed", reason=str(error))
     except OSError as error:
         reason = f"{path}: {error.strerror or error}. Check the disk, then run the same command again."
-        return VideoOutcome(video=path.stem, status="failed", reason=reason)
+        return VideoOutcome(video=printable(path.stem), status="failed", reason=reason)
     if stored:
         return VideoOutcome(video=video.id, status="skipped", reason="its features are stored")
     return VideoOutcome(video=video.id, status="done")

@@ -101,7 +101,11 @@ def read_mapping(path: Path) -> ClassList:
         by_id[index] = name
     if not by_id:
         raise LabelError(f"{path} names no class. Write one `<id> <name>` a line.")
-    return ClassList(tuple(by_id[index] for index in sorted(by_id)))
+    names = [by_id[index] for index in sorted(by_id)]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise LabelError(f"{path} names class {repeated!r} twice. Give each class one id.")
+    return ClassList(tuple(names))
 
 
 def read_labels(path: Path, *, classes: ClassList) -> NDArray[np.int64]:
@@ -160,8 +164,10 @@ def fit_labels(labels: NDArray[np.int64], *, num_frames: int, source: Path) -> F
         )
     note = ""
     if difference:
-        rest = f"the last {abs(difference)} {'labels' if difference > 0 else 'frames'} are left out"
-        note = f"{source}: {len(labels)} labels for {num_frames} frames, {rest}"
+        surplus = (
+            f"{abs(difference)} {'label' if difference > 0 else 'frame'}{'s' if abs(difference) > 1 else ''}"
+        )
+        note = f"{source}: {len(labels)} labels for {num_frames} frames, {surplus} left out at the end"
     return FittedLabels(labels=labels[:num_frames], note=note)
 
 

@@ -1,5 +1,6 @@
 """Which files of a folder are videos to be judged, and which are plainly something else."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class VideoListing:
     videos: tuple[Path, ...]
     """Files to probe: whether each is a video its content decides."""
     not_videos: tuple[Path, ...]
-    """Text files that do not claim to be videos: listed, skipped and no failure."""
+    """Hidden files, and text files that do not claim to be videos: listed, skipped and no failure."""
 
 
 def list_videos(folder: Path) -> VideoListing:
@@ -36,9 +37,19 @@ def list_videos(folder: Path) -> VideoListing:
         ) from error
     if not files:
         raise DatasetError(f"{folder}: holds no file. Put the videos directly into this folder.")
-    not_videos = tuple(path for path in files if not has_video_suffix(path) and _is_readable_text(path))
+    not_videos = tuple(path for path in files if _is_plainly_no_video(path))
     videos = tuple(path for path in files if path not in set(not_videos))
     return VideoListing(folder=folder, videos=videos, not_videos=not_videos)
+
+
+def printable(path: Path | str) -> str:
+    """A path or name as text that can be stored and shown, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_plainly_no_video(path: Path) -> bool:
+    # Desktops leave hidden files in folders that people look at.
+    return path.name.startswith(".") or (not has_video_suffix(path) and _is_readable_text(path))
 
 
 def _is_readable_text(path: Path) -> bool:

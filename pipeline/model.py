@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.config import Config, parse_config
+from fact.errors import FactError
 from pipeline.labels import ClassList
 from storage.atomic import atomic_path, write_json_atomically
 from storage.errors import CorruptArtefactError, MissingArtefactError
@@ -29,6 +30,9 @@ MODEL_LAYOUT = "model/1"
 _NETWORK = "network."
 _MEAN = "standardisation.mean"
 _SCALE = "standardisation.scale"
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Below this a float32 loses digits, and in the end becomes the zero that nothing can be divided by."""
 
 _JOIN_RULE = "nearest in time to each step of the first profile"
 
@@ -135,8 +139,8 @@ class Standardisation:
         variance_D = sum(((rows - mean_D) ** 2).sum(axis=0) for rows in features) / total
         deviation_D = np.sqrt(variance_D)
         # Rounding leaves a constant channel a deviation of about 1e-7 of its size; dividing by it makes noise.
-        # No absolute limit: channels of some networks are as small as that and carry everything.
-        constant_D = deviation_D <= 1e-6 * np.abs(mean_D)
+        # No absolute limit but that of float32: channels of some networks are tiny and carry everything.
+        constant_D = deviation_D <= np.maximum(1e-6 * np.abs(mean_D), _SMALLEST_SCALE)
         return cls(
             mean_D=torch.from_numpy(np.asarray(mean_D, dtype=np.float32)),
             scale_D=torch.from_numpy(np.where(constant_D, 1.0, deviation_D).astype(np.float32)),
@@ -216,7 +220,7 @@ def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
         state = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
         network = description.build(state.get("text_embeddings")).to(device)
         network.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, FactError) as error:
         raise CorruptArtefactError(
             f"{path} does not fit {DESCRIPTION_FILE}: {error}. Run `factseg train` again."
         ) from error
@@ -251,5 +255,5 @@ def read_description(folder: Path) -> ModelDescription:
         )
     except FileNotFoundError:
         raise MissingArtefactError(f"No model at {folder}. Run `factseg train` first.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptArtefactError(f"{path} is malformed ({error}). Run `factseg train` again.") from error

@@ -29,19 +29,23 @@ class Promotion:
 
 
 def decide(challenger: RegisteredRun, champion: RegisteredRun | None) -> Decision:
-    """Promote unless the champion did better on the very same test videos."""
+    """Promote unless the champion did better on the very same test videos.
+
+    Where scores do not decide, because they are equal or of different test videos, the newer version leads: an
+    old run that is scored once more changes nothing.
+    """
     if champion is None:
         return Decision(promote=True, reason="it is the first model of this name")
     if champion.version == challenger.version:
         return Decision(promote=False, reason="it already was")
+    newer = challenger.version > champion.version
     if champion.test != challenger.test:
-        return Decision(
-            promote=True,
-            reason=f"the test videos or labels changed since version {champion.version}, whose scores say nothing here",
-        )
+        age = "changed since" if newer else "are older than those of"
+        reason = f"the test videos or labels {age} version {champion.version}, whose scores say nothing here"
+        return Decision(promote=newer, reason=reason)
     ours, theirs = challenger.scores[DECIDING_SCORE], champion.scores[DECIDING_SCORE]
     compared = f"{DECIDING_SCORE} {ours:.1f} against {theirs:.1f} of version {champion.version}"
-    return Decision(promote=ours >= theirs, reason=compared)
+    return Decision(promote=ours > theirs or (ours == theirs and newer), reason=compared)
 
 
 def register_run(

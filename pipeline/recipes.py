@@ -5,8 +5,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fact.config import RECIPES, Config, auto_config, parse_config, recipe
-from pipeline.errors import SettingsError
+from fact.config import RECIPES, Config, ConfigError, auto_config, parse_config, recipe
+from pipeline.errors import LabelError, SettingsError
 from pipeline.labels import ClassList
 from pipeline.settings import DatasetSettings, TrainingSettings, read_settings_file
 
@@ -59,7 +59,10 @@ def background_ids(
 ) -> tuple[int, ...]:
     """Ids of the background classes: as the data set says, else the FACT YAML file, else by name."""
     if dataset.background:
-        return classes.ids_named(dataset.background)
+        try:
+            return classes.ids_named(dataset.background)
+        except LabelError as error:
+            raise SettingsError(f"{dataset.mapping}, background: {error} Correct the name.") from error
     if is_file(recipe_name):
         return _known_ids(config.data.background_classes, classes, recipe_name)
     return classes.ids_named([name for name in (BACKGROUND_NAME,) if name in classes.id_of])
@@ -69,7 +72,10 @@ def _base_config(name: str, *, max_segments: int) -> Config:
     if name == "auto":
         return auto_config(max_segments)
     if is_file(name):
-        return parse_config(read_settings_file(Path(name)))
+        try:
+            return parse_config(read_settings_file(Path(name)))
+        except ConfigError as error:
+            raise SettingsError(f"{name}: {error}") from error
     if name not in RECIPES:
         raise SettingsError(
             f"No recipe {name!r}. Known: auto, {', '.join(RECIPES)}, or a FACT file ending in .yaml."

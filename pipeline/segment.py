@@ -16,6 +16,7 @@ from pipeline.inputs import (
     inputs_of_model,
     inputs_of_settings,
 )
+from pipeline.listing import printable
 from pipeline.model import TrainedModel, load_model, read_description
 from pipeline.outcome import Status, VideoOutcome, failures
 from pipeline.predict import predict_frames, prediction_key, segments_of
@@ -61,8 +62,8 @@ def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> Segmente
     try:
         prediction, status = _predict(path, settings=settings, run=run)
     except (PipelineError, StorageError) as error:
-        outcome = VideoOutcome(video=path.stem, status="failed", reason=str(error))
-        return SegmentedVideo(outcome=outcome, path=str(path), prediction="")
+        outcome = VideoOutcome(video=printable(path.stem), status="failed", reason=str(error))
+        return SegmentedVideo(outcome=outcome, path=printable(path), prediction="")
     return SegmentedVideo(
         outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction
     )
@@ -102,7 +103,12 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
     except (MissingArtefactError, CorruptArtefactError):
         extraction = extraction_for_model(
             read_description(store.run_folder(run)).inputs,
-            ExtractionSettings(i3d_rgb=settings.i3d_rgb, i3d_flow=settings.i3d_flow, device=settings.device),
+            ExtractionSettings(
+                i3d_rgb=settings.i3d_rgb,
+                i3d_flow=settings.i3d_flow,
+                clip_pretrained=settings.clip_pretrained,
+                device=settings.device,
+            ),
         )
     check_weights(wanted, inputs_of_settings(extraction, store=store))
     for outcome in failures(extract_batch([path], extraction=extraction, store=settings.store)):

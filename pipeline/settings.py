@@ -52,18 +52,19 @@ class DatasetSettings(StrictSettings):
 
     @property
     def title(self) -> str:
-        """The name, or that of the folder that holds the videos."""
+        """The name, or that of the folder that holds the videos, as far as a registry takes it."""
+        if self.name:
+            return self.name
         folder = self.videos.resolve()
-        return self.name or (
-            folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name
-        )
+        found = folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name
+        return re.sub(r"[^\w .-]", "_", found)[:100].strip(" .-") or "dataset"
 
     @field_validator("name")
     @classmethod
     def _name_is_plain(cls, name: str) -> str:
-        if not re.fullmatch(r"[\w .-]{0,100}", name):
+        if name and not re.fullmatch(r"\w(?:[\w .-]{0,98}\w)?", name):
             raise ValueError(
-                f"{name!r} has characters that a registry name cannot have; use letters, digits, '-', '_'"
+                f"{name!r} cannot be a name in the registry; use up to 100 letters, digits, '-', '_'"
             )
         return name
 
@@ -113,10 +114,9 @@ class TextSettings(StrictSettings):
     @field_validator("prompt")
     @classmethod
     def _prompt_has_a_place(cls, prompt: str) -> str:
-        if prompt.count("{label}") != 1 or re.sub(r"\{label\}", "", prompt).strip("{}") != re.sub(
-            r"\{label\}", "", prompt
-        ):
-            raise ValueError("write `{label}` exactly once where the class name goes")
+        around = prompt.partition("{label}")
+        if not around[1] or re.search(r"[{}]", around[0] + around[2]):
+            raise ValueError("write `{label}` exactly once where the class name goes, and no other braces")
         return prompt
 
 
@@ -129,7 +129,7 @@ class TrainingSettings(StrictSettings):
     """`auto`, the name of a published recipe, or a FACT YAML file."""
     epochs: int | None = Field(default=None, ge=1)
     """Instead of the recipe's; its learning-rate decay keeps its place in proportion."""
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Instead of the recipe's."""
     batch_size: int | None = Field(default=None, ge=1)
     """Videos per step, instead of the recipe's."""
@@ -192,6 +192,8 @@ class SegmentSettings(StrictSettings):
     """Weights of the RGB stream of I3D, where they are not in the cache."""
     i3d_flow: Path | None = None
     """Weights of the optical-flow stream of I3D, where they are not in the cache."""
+    clip_pretrained: str = "openai"
+    """Pretrained tag or folder of the CLIP weights that the model was trained on."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
     batch_videos: int = Field(default=8, ge=1)
@@ -212,7 +214,7 @@ def build_settings(kind: type[Settings], values: Mapping[str, Any], *, source: s
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(kind, problem) for problem in error.errors()]
+        problems = [_explain(kind, problem).removesuffix(".") for problem in error.errors()]
         raise SettingsError(f"{source}: " + "; ".join(problems) + ".") from error
 
 
@@ -222,16 +224,23 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: The file is missing, of another kind, malformed, or holds no mapping.
     """
+    suffix = path.suffix.lower()
+    if suffix not in {".toml", ".yaml", ".yml"}:
+        raise SettingsError(f"{path}: settings are read from a file ending in .toml, .yaml or .yml.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SettingsError(
             f"{path}: the settings cannot be read ({error.strerror}). Check the path."
         ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
     try:
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        values = tomllib.loads(text) if suffix == ".toml" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} is malformed: {error}. Correct it.") from error
+        # PyYAML spreads its message over several indented lines.
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{path} is malformed: {reason}. Correct it.") from error
     if not isinstance(values, dict):
         raise SettingsError(
             f"{path} holds no settings. Write `key: value` lines (YAML) or `key = value` (TOML)."

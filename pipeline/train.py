@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.config import TrainingConfig as FactTraining
+from fact.errors import MatchError
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
 from pipeline.batch import Batch, Sample, shuffled_batches
@@ -93,6 +94,7 @@ class _Plan:
                 "videos": [
                     [source.video.id, *source.stored.keys, source.label_digest] for source in self.sources
                 ],
+                "text encoder": self.texts and dataclasses.asdict(self.texts.encoder),
                 "seed": self.seed,
             }
         )
@@ -103,7 +105,7 @@ def train(settings: RunSettings) -> TrainOutcome:
 
     Raises:
         DatasetError: No training video can be used; the message names the first reason.
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, or tokens cannot be matched; the message names the videos.
     """
     store = Store(settings.store)
     plan, survey = _plan(settings, store=store)
@@ -288,16 +290,20 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     target = SegmentTarget.from_labels(batch.labels_BT, batch.valid_BT, num_classes=num_classes)
     output = network(batch.features_BTD, valid=batch.valid_BT)
-    loss = criterion(output, target).total
-    loss.backward()
-    if max_grad_norm:
-        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    try:
+        loss = criterion(output, target).total
+    except MatchError as error:
+        # Outputs that are not finite show in the matching, before there is a loss.
+        raise TrainingError(f"{', '.join(batch.video_ids)}: {error}") from error
     value = float(loss.detach())
     if not np.isfinite(value):
         raise TrainingError(
-            f"The loss became {value} on the batch of {', '.join(batch.video_ids)}. "
+            f"{', '.join(batch.video_ids)}: the loss became {value}. "
             "Lower --learning-rate, and look at the features of these videos."
         )
+    loss.backward()
+    if max_grad_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     optimizer.step()
     return value
 
