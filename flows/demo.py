@@ -1,19 +1,24 @@
 """The demo: a data set drawn on the spot, the whole chain on it, and one new video segmented."""
 
+import logging
 from pathlib import Path
 
 from flows.invoke import execute
 from flows.reports import StageReport
 from pipeline import progress
 from pipeline.bench import BenchDataset, write_bench
+from pipeline.inputs import clip_network
 from pipeline.settings import (
     DatasetSettings,
     ExtractionSettings,
     RunSettings,
     SegmentSettings,
+    TextSettings,
     TrainingSettings,
 )
-from pipeline.weights import WeightsPolicy
+from pipeline.weights import WeightsChoice, WeightsPolicy, find_here
+
+log = logging.getLogger(__name__)
 
 MODEL_NAME = "bench"
 """Name of the demo's data set and model."""
@@ -29,7 +34,7 @@ LEARNING_RATE = 3e-4
 
 def demo_settings(dataset: BenchDataset, *, store: Path, pretrained: bool) -> RunSettings:
     """What the demo tells the full pipeline."""
-    policy = WeightsPolicy.PRETRAINED if pretrained else WeightsPolicy.CACHED
+    policy = WeightsPolicy.PRETRAINED if pretrained else _policy_without_download()
     return RunSettings(
         store=store,
         dataset=DatasetSettings(
@@ -58,6 +63,22 @@ def run_demo(*, data: Path, store: Path, pretrained: bool, direct: bool) -> tupl
     report = execute("full-pipeline", settings, direct=direct)
     new = SegmentSettings(store=store, videos=(dataset.new_video,), model=MODEL_NAME)
     return report, execute("segment", new, direct=direct)
+
+
+def _policy_without_download() -> WeightsPolicy:
+    """Real weights where all of them are here already, else seeded random ones, said once for the whole demo."""
+    extraction = ExtractionSettings(features=FEATURES)
+    networks = {network for profile in extraction.profiles for network in profile.networks}
+    networks.add(clip_network(TextSettings().model))
+    absent = sorted(network for network in networks if find_here(network, WeightsChoice()) is None)
+    if not absent:
+        return WeightsPolicy.CACHED
+    log.warning(
+        "No weights of %s are here and the demo downloads nothing: all features and texts come from seeded random "
+        "weights. `factseg demo --pretrained` insists on real ones.",
+        ", ".join(absent),
+    )
+    return WeightsPolicy.RANDOM
 
 
 def _report_drawing(done: int, total: int) -> None:

@@ -45,12 +45,16 @@ def test_the_model_needs_torch_numpy_and_scipy_only(path):
     assert packages_imported_by(path) <= allowed
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith("storage/")], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if name_of(path).startswith("storage/")], ids=name_of
+)
 def test_storage_knows_no_torch(path):
     assert not packages_imported_by(path) & {"torch", "torchvision", "open_clip"}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if not name_of(path).startswith("flows/")], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if not name_of(path).startswith("flows/")], ids=name_of
+)
 def test_prefect_lives_in_flows_alone(path):
     assert "prefect" not in packages_imported_by(path)
 
@@ -62,7 +66,9 @@ def test_files_stay_small_enough_to_hold_in_the_head(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_prints_but_the_command_line(path):
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
     prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
     assert not prints or name_of(path) == "flows/cli_output.py"
 
@@ -74,7 +80,9 @@ def modules_after(code):
 
 
 def test_help_imports_nothing_heavy():
-    code = "from flows.cli import run_command\ntry:\n    run_command(['--help'])\nexcept SystemExit:\n    pass"
+    code = (
+        "from flows.cli import run_command\ntry:\n    run_command(['--help'])\nexcept SystemExit:\n    pass"
+    )
     heavy = {"torch", "prefect", "mlflow", "pyarrow", "numpy", "cv2", "av", "decord", "open_clip", "pydantic"}
     assert not modules_after(code) & heavy
 

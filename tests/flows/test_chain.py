@@ -1,0 +1,69 @@
+"""How flows end, without a server: the state of a flow is made from the report of its stage."""
+
+import logging
+
+import pytest
+
+from flows.chain import FLOWS, conclude
+from flows.reports import StageReport
+from pipeline.errors import DatasetError
+from pipeline.outcome import VideoOutcome
+
+
+def report(*statuses):
+    outcomes = [
+        VideoOutcome(video=f"v{index}", status=status, reason="" if status == "done" else f"why {index}")
+        for index, status in enumerate(statuses)
+    ]
+    return StageReport(stage="extract", outcomes=tuple(outcomes))
+
+
+def test_a_flow_whose_videos_all_went_well_completes():
+    state = conclude(lambda: report("done", "skipped"))
+    assert (state.is_completed(), state.name, state.message) == (True, "Completed", "1 done, 1 skipped")
+
+
+def test_a_flow_with_a_failed_video_completes_as_partly_failed_and_logs_why(caplog):
+    with caplog.at_level(logging.ERROR, logger="flows.chain"):
+        state = conclude(lambda: report("done", "failed", "skipped"))
+    assert (state.is_completed(), state.name, state.message) == (True, "PartlyFailed", "1 of 3 failed")
+    assert "v1: why 1" in caplog.text
+
+
+def test_a_flow_whose_videos_all_failed_fails():
+    state = conclude(lambda: report("failed", "failed"))
+    assert (state.is_failed(), state.message) == (True, "2 of 2 failed")
+
+
+def test_a_text_file_beside_the_videos_counts_as_neither():
+    notes = VideoOutcome(video="notes.tsv", status="skipped", reason="not a video")
+    failed = StageReport(stage="extract", outcomes=(*report("failed").outcomes, notes))
+    assert conclude(lambda: failed).is_failed()
+
+
+def test_what_a_user_can_mend_fails_the_flow_with_one_sentence():
+    def work():
+        raise DatasetError("there: no such folder. Give another.")
+
+    state = conclude(work)
+    assert (state.is_failed(), state.message) == (True, "there: no such folder. Give another.")
+
+
+def test_what_nobody_expected_is_raised():
+    def work():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        conclude(work)
+
+
+def test_there_is_a_flow_per_stage_and_one_that_chains_them():
+    assert {flow.name for flow in FLOWS.values()} == {
+        "extract",
+        "embed-text",
+        "train",
+        "evaluate",
+        "segment",
+        "full-pipeline",
+    }
+    assert all(name == flow.name and flow.description for name, flow in FLOWS.items())
