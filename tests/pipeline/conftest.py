@@ -1,13 +1,19 @@
 """Small videos made for a test."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+
+from pipeline.train import train
+from tests.pipeline.tiny import TinyDataset, write_tiny_dataset
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
@@ -77,3 +83,47 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no folder {SHARED.name} beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyDataset:
+    """Five tiny labelled videos; not to be changed by a test."""
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny: TinyDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with features of all five videos."""
+    store = tmp_path_factory.mktemp("tiny") / "store"
+    tiny.fill(store)
+    return store
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny: TinyDataset, tiny_store: Path) -> str:
+    """Key of a run trained in ``tiny_store``."""
+    with one_thread():
+        return train(tiny.settings(tiny_store)).run
+
+
+@pytest.fixture
+def own_store(tiny_store: Path, tmp_path: Path) -> Path:
+    """A copy of ``tiny_store`` for a test to change."""
+    return Path(shutil.copytree(tiny_store, tmp_path / "store"))
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """Work on networks this small is slower on several threads, much slower where other programs run."""
+    with one_thread():
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
