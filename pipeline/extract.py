@@ -46,8 +46,7 @@ class _Artefact:
             return False
         try:
             read_feature_metadata(self.path)
-        except CorruptArtefactError as error:
-            log.warning("%s; it is made anew.", error)
+        except CorruptArtefactError:
             return False
         return True
 
@@ -66,11 +65,12 @@ def feature_identity(
     }
 
 
-def feature_paths(
+def missing_features(
     facts: VideoFacts, video_hash: str, extractors: Iterable[Extractor], *, store: Store
 ) -> list[Path]:
-    """Where the features of a video are, or will be, by extractor; nothing is built or decoded."""
-    return [artefact.path for artefact in _artefacts(facts, video_hash, extractors, store=store)]
+    """Feature files of a video that are not there or do not open, by extractor; nothing is built or decoded."""
+    artefacts = _artefacts(facts, video_hash, extractors, store=store)
+    return [artefact.path for artefact in artefacts if not artefact.is_stored()]
 
 
 def extract_video(
@@ -107,6 +107,9 @@ def extract_video(
         for target in sorted(missing):
             locks.enter_context(artefact_lock(target))
         still_missing = [missing[target] for target in sorted(missing) if not missing[target].is_stored()]
+        for artefact in still_missing:
+            if artefact.path.exists():
+                log.warning("%s: %s does not open; it is made anew.", path, artefact.path)
         if still_missing:
             _extract(path, facts, video_hash, still_missing, progress=progress)
     return [artefact.path for artefact in artefacts]

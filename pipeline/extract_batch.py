@@ -9,7 +9,7 @@ from pipeline import progress
 from pipeline.catalogue import open_video
 from pipeline.device import choose_device
 from pipeline.errors import PipelineError
-from pipeline.extract import extract_video, feature_paths
+from pipeline.extract import extract_video, missing_features
 from pipeline.extractors import ExtractorSet, load_extractors
 from pipeline.inputs import resolve_extraction
 from pipeline.listing import printable
@@ -49,10 +49,8 @@ def _extractors(extraction: ExtractionSettings, store: Path) -> ExtractorSet:
 def _extract_one(path: Path, extractors: ExtractorSet, *, store: Store) -> VideoOutcome:
     try:
         video = open_video(path, store=store)
-        stored = all(
-            target.exists()
-            for target in feature_paths(video.facts, video.video_hash, extractors, store=store)
-        )
+        if not missing_features(video.facts, video.video_hash, extractors, store=store):
+            return VideoOutcome(video=video.id, status="skipped", reason="its features are stored")
         extract_video(
             path, video.facts, video.video_hash, extractors, store=store, progress=partial(_report, path.name)
         )
@@ -61,8 +59,6 @@ def _extract_one(path: Path, extractors: ExtractorSet, *, store: Store) -> Video
     except OSError as error:
         reason = f"{path}: {error.strerror or error}. Check the disk, then run the same command again."
         return VideoOutcome(video=printable(path.stem), status="failed", reason=reason)
-    if stored:
-        return VideoOutcome(video=video.id, status="skipped", reason="its features are stored")
     return VideoOutcome(video=video.id, status="done")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import CorruptVideoError
-from pipeline.extract import extract_video, feature_identity, feature_paths
+from pipeline.extract import extract_video, feature_identity, missing_features
 from pipeline.extractors import Extractor, I3DEncoder, Networks, load_extractors, load_i3d
 from pipeline.preprocess import i3d_frames
 from pipeline.probe import probe_video
@@ -247,7 +247,7 @@ def test_keys_are_known_without_building_a_network(video, store):
     weights = resolve_weights([name for profile in profiles for name in profile.networks], choice)
     extractors = load_extractors(profiles, weights, device=CPU)
     assert all(extractor.random_weights for extractor in extractors)
-    assert len(set(feature_paths(facts, video_hash, extractors, store=store))) == 2
+    assert len(set(missing_features(facts, video_hash, extractors, store=store))) == 2
 
 
 def test_metadata_says_that_weights_are_random_and_what_made_the_file(video, store):
