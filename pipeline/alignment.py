@@ -33,8 +33,8 @@ def step_labels(
 ) -> NDArray[np.int64]:
     """(T,) majority label over the frames of each step.
 
-    A tie goes to the label of the tied frames nearest to the step's own time, then to the lower id. A step without a frame of
-    its own (more steps than frames) takes the label of the frame nearest to it.
+    A tie goes to the label of the tied frames nearest to the step's own time, then to the lower id. A step
+    without a frame of its own (more steps than frames) takes the label of the frame nearest to it.
 
     Args:
         labels: (N,) class ids.
