@@ -14,14 +14,13 @@ from cyclopts import App, Parameter
 
 from flows.cli_options import (
     DEFAULT_STORE,
-    DatasetOptions,
     DirectOption,
     ExtractionOptions,
     FileOption,
     JsonOption,
+    PipelineOptions,
     StoreOption,
     TextOptions,
-    TrainingOptions,
     nested_settings,
 )
 from flows.cli_output import (
@@ -52,10 +51,9 @@ app = App(
 )
 
 _NO_FILE = FileOption()
-_NO_DATASET = DatasetOptions()
 _NO_EXTRACTION = ExtractionOptions()
 _NO_TEXT = TextOptions()
-_NO_TRAINING = TrainingOptions()
+_NO_OPTIONS = PipelineOptions()
 
 
 def main() -> None:
@@ -198,12 +196,8 @@ def embed(
 @app.command
 def train(
     *,
-    dataset: DatasetOptions = _NO_DATASET,
-    extraction: ExtractionOptions = _NO_EXTRACTION,
-    text: TextOptions = _NO_TEXT,
-    training: TrainingOptions = _NO_TRAINING,
+    options: PipelineOptions = _NO_OPTIONS,
     store: StoreOption = DEFAULT_STORE,
-    file: FileOption = _NO_FILE,
     direct: DirectOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -218,10 +212,7 @@ def train(
     """
     from pipeline.settings import RunSettings
 
-    values = nested_settings(
-        file, store=store, dataset=dataset, extraction=extraction, text=text, training=training
-    )
-    report = _execute("train", RunSettings, values, direct=direct)
+    report = _execute("train", RunSettings, options.nested(store=store), direct=direct)
     print_facts(report, as_json=json)
     return exit_code(report)
 
@@ -230,12 +221,8 @@ def train(
 def evaluate(
     *,
     run: str = "",
-    dataset: DatasetOptions = _NO_DATASET,
-    extraction: ExtractionOptions = _NO_EXTRACTION,
-    text: TextOptions = _NO_TEXT,
-    training: TrainingOptions = _NO_TRAINING,
+    options: PipelineOptions = _NO_OPTIONS,
     store: StoreOption = DEFAULT_STORE,
-    file: FileOption = _NO_FILE,
     direct: DirectOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -251,10 +238,7 @@ def evaluate(
     """
     from pipeline.settings import EvaluateSettings
 
-    values = nested_settings(
-        file, store=store, run=run, dataset=dataset, extraction=extraction, text=text, training=training
-    )
-    report = _execute("evaluate", EvaluateSettings, values, direct=direct)
+    report = _execute("evaluate", EvaluateSettings, options.nested(store=store, run=run), direct=direct)
     if json:
         print_json(dict(report.facts))
     else:
@@ -265,12 +249,8 @@ def evaluate(
 @app.command(name="run")
 def run_pipeline(
     *,
-    dataset: DatasetOptions = _NO_DATASET,
-    extraction: ExtractionOptions = _NO_EXTRACTION,
-    text: TextOptions = _NO_TEXT,
-    training: TrainingOptions = _NO_TRAINING,
+    options: PipelineOptions = _NO_OPTIONS,
     store: StoreOption = DEFAULT_STORE,
-    file: FileOption = _NO_FILE,
     direct: DirectOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -285,10 +265,7 @@ def run_pipeline(
     """
     from pipeline.settings import RunSettings
 
-    values = nested_settings(
-        file, store=store, dataset=dataset, extraction=extraction, text=text, training=training
-    )
-    report = _execute("full-pipeline", RunSettings, values, direct=direct)
+    report = _execute("full-pipeline", RunSettings, options.nested(store=store), direct=direct)
     if json:
         print_json(dict(report.facts))
     else:

@@ -40,7 +40,7 @@ class DatasetOptions:
     "Which split to train and test on; split1 unless given."
     name: str | None = None
     "Name of the data set and of its models in the registry; its folder's unless given."
-    background: tuple[str, ...] | None = None
+    background: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
     "A class that counts as background; may be given several times."
 
 
@@ -99,6 +99,29 @@ class FileOption:
 
     settings: Path | None = None
     "TOML or YAML file with the same settings; options win over it."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions:
+    """Everything the full pipeline and its stages after extraction can be told."""
+
+    dataset: DatasetOptions = DatasetOptions()
+    extraction: ExtractionOptions = ExtractionOptions()
+    text: TextOptions = TextOptions()
+    training: TrainingOptions = TrainingOptions()
+    file: FileOption = FileOption()
+
+    def nested(self, **values: object) -> dict[str, Any]:
+        """The nested settings, with some values beside the groups."""
+        return nested_settings(
+            self.file,
+            dataset=self.dataset,
+            extraction=self.extraction,
+            text=self.text,
+            training=self.training,
+            **values,
+        )
 
 
 def nested_settings(file: FileOption, **groups: object) -> dict[str, Any]:
