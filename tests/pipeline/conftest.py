@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,8 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pipeline.extractors import ExtractorSet, load_extractors
+from pipeline.inputs import resolve_extraction
+from pipeline.settings import ExtractionSettings
 from pipeline.train import train
-from tests.pipeline.tiny import TinyDataset, write_tiny_dataset
+from storage.store import Store
+from tests.pipeline.tiny import TinyDataset, one_thread, write_tiny_dataset
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
@@ -106,6 +109,14 @@ def tiny_run(tiny: TinyDataset, tiny_store: Path) -> str:
         return train(tiny.settings(tiny_store)).run
 
 
+@pytest.fixture(scope="session")
+def clip_extractors(tmp_path_factory: pytest.TempPathFactory) -> ExtractorSet:
+    """A CLIP with random weights that takes every 16th frame; built once, when first asked."""
+    settings = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
+    weights = resolve_extraction(settings, store=Store(tmp_path_factory.mktemp("built") / "store"))
+    return load_extractors(settings.profiles, weights, device=torch.device("cpu"))
+
+
 @pytest.fixture
 def own_store(tiny_store: Path, tmp_path: Path) -> Path:
     """A copy of ``tiny_store`` for a test to change."""
@@ -114,16 +125,6 @@ def own_store(tiny_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def single_thread() -> Iterator[None]:
-    """Work on networks this small is slower on several threads, much slower where other programs run."""
+    """A test on one thread."""
     with one_thread():
         yield
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -11,23 +11,16 @@ from pipeline.settings import ExtractionSettings, ExtractSettings
 from storage.folders import MANIFEST
 from storage.health import examine_store
 from storage.store import Store
-from tests.pipeline.tiny import TRAIN, TinyDataset, write_split
+from tests.pipeline.tiny import TRAIN, TinyDataset, one_thread, write_split
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 CLIP = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """A random CLIP, built once for the module."""
-    store = tmp_path_factory.mktemp("built") / "store"
-    return extract_batch._extractors.__wrapped__(CLIP, store)
-
-
 @pytest.fixture(autouse=True)
-def clip(built, monkeypatch):
-    monkeypatch.setattr(extract_batch, "_extractors", lambda _extraction, _store: built)
+def clip(clip_extractors, monkeypatch):
+    monkeypatch.setattr(extract_batch, "_extractors", lambda _extraction, _store: clip_extractors)
 
 
 @pytest.fixture
@@ -42,13 +35,13 @@ def run_settings(dataset, store):
 
 
 @pytest.fixture(scope="module")
-def registered(tiny, tmp_path_factory, built):
-    """A store after one full pipeline: features, a run, scores and the registry's tables."""
+def registered(tiny, tmp_path_factory):
+    """A store after one full pipeline on stored features: a run, scores and the registry's tables."""
     store = tmp_path_factory.mktemp("full") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extract_batch, "_extractors", lambda _extraction, _store: built)
+    tiny.fill(store, extraction=CLIP)
+    with one_thread():
         report = execute("full-pipeline", run_settings(tiny, store), direct=True)
-    assert {outcome.status for outcome in report.outcomes} == {"done"}
+    assert {outcome.status for outcome in report.outcomes} == {"skipped"}
     return store
 
 

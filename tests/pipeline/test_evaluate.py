@@ -18,7 +18,7 @@ from storage.errors import MissingArtefactError
 from storage.folders import is_finished, read_manifest
 from storage.registry import Registry
 from storage.store import Store
-from tests.pipeline.tiny import CLASSES, TEST, write_split
+from tests.pipeline.tiny import CLASSES, TEST, one_thread, write_split
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 @pytest.fixture(scope="module")
 def evaluated(tiny, tiny_store, tiny_run):
     """The first evaluation of the shared run; MLflow makes its tables here, once."""
-    return evaluate_run(tiny.settings(tiny_store), run=tiny_run)
+    with one_thread():
+        return evaluate_run(tiny.settings(tiny_store), run=tiny_run)
 
 
 def predictions(dataset, store, run):

@@ -14,12 +14,7 @@ from storage.features import read_features
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 
-
-@pytest.fixture(scope="session")
-def clip_extractors(tmp_path_factory):
-    """Real extractors with random weights, built once."""
-    module._extractors.cache_clear()
-    return module._extractors(SETTINGS, tmp_path_factory.mktemp("built") / "store")
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 @pytest.fixture(autouse=True)

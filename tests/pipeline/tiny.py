@@ -1,10 +1,12 @@
 """A data set of tiny videos whose stored features say their label: whole stages run in seconds, undecoded."""
 
 import itertools
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.catalogue import open_video
 from pipeline.encode import write_h264
@@ -62,12 +64,13 @@ class TinyDataset:
             training=TrainingSettings(**recipe),
         )
 
-    def fill(self, store, videos=TRAIN + TEST):
+    def fill(self, store, videos=TRAIN + TEST, *, extraction=None):
         """Store features of some videos, as if the networks had been asked."""
         store = Store(store)
+        extraction = extraction or self.settings(store.root).extraction
         for name in videos:
             video = open_video(self.root / "videos" / f"{name}.mp4", store=store)
-            for item in inputs_of_settings(self.settings(store.root).extraction, store=store):
+            for item in inputs_of_settings(extraction, store=store):
                 write_fake(store, video, item, labels=self.labels_of(name))
 
 
@@ -127,3 +130,14 @@ def write_split(root, *, train, test, name="split1"):
     """The two bundles of a split."""
     for part, videos in (("train", train), ("test", test)):
         (root / "splits" / f"{part}.{name}.bundle").write_text("".join(f"{video}.txt\n" for video in videos))
+
+
+@contextmanager
+def one_thread():
+    """Networks this small are slower on several threads, and much slower where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
