@@ -175,7 +175,7 @@ class TrainedModel:
         self.network.eval()
         with torch.inference_mode():
             if isinstance(self.network, FACT_CLIP):
-                prediction = self.network.eval_with_clip(features_TD[None], fusion="published")
+                prediction = self.network.eval_with_clip(features_TD[None])
             else:
                 prediction = self.network.predict(features_TD[None])
         return StepPrediction(

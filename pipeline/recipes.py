@@ -5,7 +5,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fact.config import RECIPES, Config, ConfigError, auto_config, parse_config, recipe
+from fact.config import (
+    RECIPES,
+    ClipConfig,
+    Config,
+    ConfigError,
+    DataConfig,
+    auto_config,
+    parse_config,
+    recipe,
+)
 from pipeline.errors import LabelError, SettingsError
 from pipeline.labels import ClassList
 from pipeline.settings import DatasetSettings, TrainingSettings, read_settings_file
@@ -14,6 +23,17 @@ log = logging.getLogger(__name__)
 
 BACKGROUND_NAME = "background"
 """The class that counts as background where nothing else is said, as in the published scripts."""
+
+_DATA_FIELDS = (
+    "dataset",
+    "split",
+    "feature_path",
+    "label_path",
+    "split_path",
+    "mapping_path",
+    "mean_segments",
+)
+_TEXT_FIELDS = ("model_name", "use_prompt", "text_embeddings_path")
 
 
 def is_file(name: str) -> bool:
@@ -32,8 +52,9 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
         SettingsError: The recipe is unknown, or its file is malformed.
     """
     config = _base_config(settings.recipe, max_segments=max_segments)
-    if config.ignored:
-        log.info("%s: these keys have no effect here: %s", settings.recipe, ", ".join(config.ignored))
+    unused = (*config.ignored, *_set_elsewhere(config))
+    if unused:
+        log.info("%s: these keys have no effect here: %s", settings.recipe, ", ".join(unused))
     if config.model.transcript:
         raise SettingsError(
             f"{settings.recipe}: FACT.trans asks for the transcript of every video, which new videos do not have. "
@@ -81,6 +102,17 @@ def _base_config(name: str, *, max_segments: int) -> Config:
             f"No recipe {name!r}. Known: auto, {', '.join(RECIPES)}, or a FACT file ending in .yaml."
         )
     return recipe(name)
+
+
+def _set_elsewhere(config: Config) -> list[str]:
+    """What a FACT file says of the data and the texts, where options and settings decide here."""
+    said = [(config.data, DataConfig(), _DATA_FIELDS), (config.clip, ClipConfig(), _TEXT_FIELDS)]
+    return [
+        f"{name} ({getattr(given, name)})"
+        for given, default, names in said
+        for name in names
+        if getattr(given, name) != getattr(default, name)
+    ]
 
 
 def _known_ids(ids: Sequence[int], classes: ClassList, source: str) -> tuple[int, ...]:
