@@ -282,6 +282,7 @@ def segment(
     run: str | None = None,
     i3d_rgb: Path | None = None,
     i3d_flow: Path | None = None,
+    clip_pretrained: str | None = None,
     device: str | None = None,
     store: StoreOption = DEFAULT_STORE,
     direct: DirectOption = False,
@@ -298,6 +299,8 @@ def segment(
         run: Key of a run, or its first digits, instead of the champion.
         i3d_rgb: Weights of the RGB stream of I3D, where they are not in the cache.
         i3d_flow: Weights of the optical-flow stream of I3D, where they are not in the cache.
+        clip_pretrained: Tag of open_clip, or folder, of the CLIP weights the model was trained on; 'openai' unless
+            given.
         device: 'auto' (unless given), 'cpu', 'cuda:0', ...
         store: Folder of all artefacts.
         direct: Call the plain functions instead of the Prefect flow.
@@ -317,6 +320,7 @@ def segment(
         run=run,
         i3d_rgb=i3d_rgb,
         i3d_flow=i3d_flow,
+        clip_pretrained=clip_pretrained,
         device=device,
     )
     report = _execute("segment", SegmentSettings, values, direct=direct)

@@ -62,11 +62,20 @@ def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> Segmente
     try:
         prediction, status = _predict(path, settings=settings, run=run)
     except (PipelineError, StorageError) as error:
-        outcome = VideoOutcome(video=printable(path.stem), status="failed", reason=str(error))
-        return SegmentedVideo(outcome=outcome, path=printable(path), prediction="")
+        return _failed(path, str(error))
+    except OSError as error:
+        return _failed(
+            path,
+            f"{printable(path)}: {error.strerror or error}. Check the disk, then run the same command again.",
+        )
     return SegmentedVideo(
         outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction
     )
+
+
+def _failed(path: Path, reason: str) -> SegmentedVideo:
+    outcome = VideoOutcome(video=printable(path.stem), status="failed", reason=reason)
+    return SegmentedVideo(outcome=outcome, path=printable(path), prediction="")
 
 
 def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, Status]:
@@ -106,6 +115,7 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
             ExtractionSettings(
                 i3d_rgb=settings.i3d_rgb,
                 i3d_flow=settings.i3d_flow,
+                clip_pretrained=settings.clip_pretrained,
                 clip_pretrained=settings.clip_pretrained,
                 device=settings.device,
             ),
