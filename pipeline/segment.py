@@ -116,7 +116,6 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
                 i3d_rgb=settings.i3d_rgb,
                 i3d_flow=settings.i3d_flow,
                 clip_pretrained=settings.clip_pretrained,
-                clip_pretrained=settings.clip_pretrained,
                 device=settings.device,
             ),
         )

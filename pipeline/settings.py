@@ -194,8 +194,6 @@ class SegmentSettings(StrictSettings):
     """Weights of the optical-flow stream of I3D, where they are not in the cache."""
     clip_pretrained: str = "openai"
     """Pretrained tag that open_clip knows for the CLIP model, or a folder with `open_clip_config.json`."""
-    clip_pretrained: str = "openai"
-    """Pretrained tag or folder of the CLIP weights that the model was trained on."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
     batch_videos: int = Field(default=8, ge=1)

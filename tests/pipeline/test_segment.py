@@ -148,3 +148,14 @@ def test_damaged_segments_are_named_with_the_remedy(tiny, own_store, tiny_run):
     assert again.outcome.status == "failed"
     assert str(path) in again.outcome.reason
     assert "Delete it" in again.outcome.reason
+
+
+def test_a_full_disk_fails_its_video_with_a_sentence(tiny, own_store, tiny_run, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.segment.write_segments", full)
+    made = segment_videos(tiny, own_store, tiny_run, "x.mp4", "y.mp4")
+    assert [one.outcome.status for one in made] == ["failed", "failed"]
+    assert "x.mp4: No space left on device. Check the disk" in made[0].outcome.reason
+    assert not list(own_store.rglob("*.part"))
