@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.bench import write_bench
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
