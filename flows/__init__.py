@@ -1,6 +1,12 @@
 """Prefect lives here and nowhere else: tasks, flows, deployments and the command line."""
 
+import os
+
 from storage.telemetry import silence
 
 # Before any dependency that reports usage is imported.
 silence()
+
+# Before torch is imported, which reads it once: threads that spin while they wait take the cores from Prefect's
+# server, from the decoder and from each other. Small training steps then take many times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -22,7 +22,7 @@ from pipeline.settings import RunSettings
 from pipeline.train import read_curves
 from storage.atomic import artefact_lock
 from storage.errors import MissingArtefactError
-from storage.folders import finish_folder, is_finished, read_manifest
+from storage.folders import finish_folder, is_finished, read_manifest, start_folder
 from storage.keys import digest_of
 from storage.registry import Registry
 from storage.runs import find_run
@@ -139,6 +139,7 @@ def _evaluate_into(
     sources: Sequence[LabelledSource],
     failed: Sequence[VideoOutcome],
 ) -> None:
+    start_folder(folder)
     store = Store(settings.store)
     model = load_model(store.run_folder(run), device=choose_device(settings.extraction.device))
     timelines = [_timeline(source, model=model, store=store) for source in sources]

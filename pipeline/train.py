@@ -41,7 +41,7 @@ from pipeline.settings import EvaluateSettings, RunSettings
 from pipeline.texts import ClassTexts, embed_classes
 from storage.atomic import artefact_lock, atomic_path, write_json_atomically
 from storage.errors import MissingArtefactError
-from storage.folders import finish_folder, is_finished
+from storage.folders import finish_folder, is_finished, start_folder
 from storage.keys import digest_of
 from storage.runs import find_run
 from storage.store import Store
@@ -195,6 +195,7 @@ def _text_input(texts: ClassTexts) -> TextInput:
 
 def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Store) -> None:
     started = time.perf_counter()
+    start_folder(folder)
     description = plan.description
     for notice in description.notices:
         log.warning("%s", notice)

@@ -1,6 +1,7 @@
 """Files appear whole or not at all: written beside their target, synced, then renamed."""
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -20,6 +21,8 @@ def _read_umask() -> int:
 
 _UMASK = _read_umask()
 
+_PART = ".part"
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -29,7 +32,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     old file or the new one and never a part.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", suffix=".part", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=_part_prefix(target), suffix=_PART, dir=target.parent)
     os.close(handle)
     scratch = Path(name)
     try:
@@ -54,13 +57,28 @@ def write_json_atomically(target: Path, value: Any) -> None:  # noqa: ANN401  (a
     write_text_atomically(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def artefact_lock(target: Path) -> FileLock:
-    """A lock held by whoever makes ``target``, so that two processes do the work once.
+@contextlib.contextmanager
+def artefact_lock(target: Path, *, timeout_seconds: float | None = None) -> Iterator[None]:
+    """Hold the lock of whoever makes ``target``, so that two processes do the work once.
 
-    Use it as ``with artefact_lock(path): ...`` and look again inside whether ``path`` appeared meanwhile.
+    Look again inside whether ``target`` appeared meanwhile. Parts that a killed writer left behind are removed:
+    while the lock is held nobody else writes ``target``.
+
+    Raises:
+        TimeoutError: Another process kept the lock for ``timeout_seconds``; without it, wait for ever.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(target.with_name(f".{target.name}.lock"))
+    lock = FileLock(
+        target.with_name(f".{target.name}.lock"), timeout=-1 if timeout_seconds is None else timeout_seconds
+    )
+    with lock:
+        for leftover in target.parent.glob(f"{glob.escape(_part_prefix(target))}*{_PART}"):
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+def _part_prefix(target: Path) -> str:
+    return f".{target.name}."
 
 
 def _sync(path: Path) -> None:

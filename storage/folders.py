@@ -4,6 +4,7 @@ A folder without its manifest is unfinished work: readers do not see it, and the
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,19 @@ MANIFEST = "manifest.json"
 def is_finished(folder: Path) -> bool:
     """Whether the folder's manifest was written."""
     return (folder / MANIFEST).is_file()
+
+
+def start_folder(folder: Path) -> None:
+    """Make an empty folder to work in; what unfinished work left there is removed. Hold the folder's lock.
+
+    Raises:
+        ValueError: The folder holds finished work.
+    """
+    if is_finished(folder):
+        raise ValueError(f"{folder} holds finished work, which is never overwritten.")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def finish_folder(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ class Registry:
         """Record a run with its metrics and make it a version of model ``name``; once per run and test set.
 
         Args:
-            name: Name of the model.
+            name: Name of the model; no quotation marks, which MLflow's search has no way to say.
             run: Key of the run in the store.
             test: Digest of the test videos and labels.
             scores: Percent, by name.
@@ -90,7 +90,7 @@ class Registry:
 
     def versions(self, name: str) -> list[RegisteredRun]:
         """Every version of a model, the newest first; none where the model is unknown."""
-        found = self._client.search_model_versions(f"name = '{_quoted(name)}'")
+        found = self._client.search_model_versions(f"name = '{name}'")
         return sorted((_entry(version) for version in found), key=lambda entry: -entry.version)
 
     def promote(self, entry: RegisteredRun) -> None:
@@ -201,7 +201,3 @@ def _entry(version: Any) -> RegisteredRun:  # noqa: ANN401  (MLflow's ModelVersi
         test=version.tags[_TEST_TAG],
         scores=json.loads(version.tags[_SCORES_TAG]),
     )
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")

@@ -69,11 +69,11 @@ def test_another_process_cannot_take_a_lock_that_is_held(tmp_path):
         """
         import sys
         from pathlib import Path
-        from filelock import Timeout
         from storage.atomic import artefact_lock
         try:
-            artefact_lock(Path(sys.argv[1])).acquire(timeout=0.05)
-        except Timeout:
+            with artefact_lock(Path(sys.argv[1]), timeout_seconds=0.05):
+                pass
+        except TimeoutError:
             sys.exit(7)
         """
     )
@@ -81,3 +81,18 @@ def test_another_process_cannot_take_a_lock_that_is_held(tmp_path):
     with artefact_lock(target):
         assert subprocess.run(command, check=False).returncode == 7
     assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_parts_of_a_killed_writer_are_gone_once_the_lock_is_held(tmp_path):
+    target, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    for path in (target, other):
+        with atomic_path(path) as scratch:
+            scratch.write_text("half")
+            # What a kill leaves behind: the scratch file under its own name.
+            scratch.with_name(f".{path.name}.killed.part").write_text("half")
+    with artefact_lock(target):
+        parts = {path.name for path in tmp_path.glob("*.part")} | {
+            path.name for path in tmp_path.glob(".*.part")
+        }
+    assert parts == {".b.parquet.killed.part"}
+    assert target.read_text() == "half"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from storage.errors import InvalidNameError, MissingArtefactError, StoreError
-from storage.folders import finish_folder, is_finished, read_manifest
+from storage.folders import finish_folder, is_finished, read_manifest, start_folder
 from storage.keys import file_digest
 from storage.runs import find_run
 from storage.store import Store
@@ -80,3 +80,14 @@ def test_a_run_is_found_by_its_first_digits(tmp_path):
         find_run(store, "01")
     with pytest.raises(MissingArtefactError, match="no finished run"):
         find_run(store, "99")
+
+
+def test_unfinished_work_is_cleared_and_finished_work_never(tmp_path):
+    folder = tmp_path / "run"
+    start_folder(folder)
+    (folder / "half").write_text("")
+    start_folder(folder)
+    assert list(folder.iterdir()) == []
+    finish_folder(folder, {})
+    with pytest.raises(ValueError, match="finished work"):
+        start_folder(folder)
