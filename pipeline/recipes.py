@@ -53,7 +53,7 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
     """
     config = _base_config(settings.recipe, max_segments=max_segments)
     unused = (*config.ignored, *_set_elsewhere(config))
-    if unused:
+    if unused and is_file(settings.recipe):
         log.info("%s: these keys have no effect here: %s", settings.recipe, ", ".join(unused))
     if config.model.transcript:
         raise SettingsError(
