@@ -16,7 +16,7 @@ from pipeline.metrics import Convention, LabelledPrediction, Scores, evaluate
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
 from pipeline.predict import predict_frames
-from pipeline.promotion import Promotion, register_run
+from pipeline.promotion import Promotion, promote_if_better
 from pipeline.report import Failure, Report, VideoTimeline, write_report
 from pipeline.settings import RunSettings
 from pipeline.train import read_curves
@@ -229,8 +229,8 @@ def _register(
 ) -> Promotion:
     store = Store(settings.store)
     folder = store.run_folder(run)
-    return register_run(
-        Registry(store),
+    registry = Registry(store)
+    entry = registry.register(
         settings.dataset.title,
         run=run,
         test=digest_of({source.video.video_hash: source.label_digest for source in sources}),
@@ -238,6 +238,7 @@ def _register(
         parameters=_parameters(read_description(folder), seed=read_manifest(folder)["seed"]),
         curves=read_curves(folder),
     )
+    return promote_if_better(registry, entry)
 
 
 def _parameters(described: ModelDescription, *, seed: int) -> dict[str, str]:

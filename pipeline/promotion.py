@@ -1,6 +1,5 @@
-"""Registering a scored run, and whether it becomes the champion that segments new videos."""
+"""Whether a registered run becomes the champion that segments new videos."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.registry import RegisteredRun, Registry
@@ -48,29 +47,9 @@ def decide(challenger: RegisteredRun, champion: RegisteredRun | None) -> Decisio
     return Decision(promote=ours > theirs or (ours == theirs and newer), reason=compared)
 
 
-def register_run(
-    registry: Registry,
-    name: str,
-    *,
-    run: str,
-    test: str,
-    scores: Mapping[str, float],
-    parameters: Mapping[str, str],
-    curves: Sequence[Mapping[str, float]],
-) -> Promotion:
-    """Enter a scored run into the registry once, and promote it where ``decide`` says so.
-
-    Args:
-        registry: The store's registry.
-        name: Name of the model.
-        run: Key of the run.
-        test: Digest of the test videos and labels.
-        scores: Percent, by name.
-        parameters: Settings as text.
-        curves: Figures by epoch.
-    """
-    entry = registry.register(name, run=run, test=test, scores=scores, parameters=parameters, curves=curves)
-    champion = registry.champions().get(name)
+def promote_if_better(registry: Registry, entry: RegisteredRun) -> Promotion:
+    """Make a registered run the champion of its model where ``decide`` says so."""
+    champion = registry.champions().get(entry.name)
     decision = decide(entry, champion)
     if decision.promote:
         registry.promote(entry)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.promotion import DECIDING_SCORE, decide, register_run
+from pipeline.promotion import DECIDING_SCORE, decide, promote_if_better
 from storage.registry import RegisteredRun, Registry
 from storage.store import Store
 
@@ -35,9 +35,9 @@ def test_scoring_runs_again_in_any_order_changes_no_champion(tmp_path):
     registry = Registry(Store(tmp_path / "store"))
 
     def score(run, f1, test="t"):
-        return register_run(
-            registry, "tea", run=run * 32, test=test, scores={DECIDING_SCORE: f1}, parameters={}, curves=[]
-        )
+        scores = {DECIDING_SCORE: f1}
+        entry = registry.register("tea", run=run * 32, test=test, scores=scores, parameters={}, curves=[])
+        return promote_if_better(registry, entry)
 
     assert score("aa", 50.0).champion.version == 1
     assert score("bb", 40.0).champion.version == 1
