@@ -197,6 +197,17 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
     started = time.perf_counter()
     start_folder(folder)
     description = plan.description
+    training = description.config.training
+    log.info(
+        "training %s by recipe %s on %d videos: %d tokens, %d epochs, batches of %d, learning rate %g",
+        description.kind,
+        settings.training.recipe,
+        len(plan.sources),
+        description.config.model.num_tokens,
+        training.epochs,
+        training.batch_size,
+        training.lr,
+    )
     for notice in description.notices:
         log.warning("%s", notice)
     loaded = [
