@@ -39,7 +39,7 @@ def _guard(event, arguments):
         return
     if not here:
         with open(os.environ["REFUSED_LOG"], "a") as log:
-            log.write(f"{event} {arguments[1:] or arguments} {sys.argv}\\n")
+            log.write(f"{event} {arguments} {sys.argv}\\n")
         raise PermissionError(f"{event}: nothing beyond this machine is to be reached")
 
 
