@@ -108,6 +108,8 @@ def demo(
 
     with progress_bars():
         report, segmented = run_demo(data=data, store=store, pretrained=pretrained, direct=direct)
+    say_outcomes(report)
+    say_outcomes(segmented)
     if json:
         print_json({"pipeline": dict(report.facts), "segmented": segments_by_video(segmented, store=store)})
     else:
