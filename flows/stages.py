@@ -103,6 +103,8 @@ def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
 
 def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
     """Videos and labels in; features, texts, a trained run, scores and a champion out."""
+    # A missing or empty folder ends the chain here, before anything is computed.
+    find_videos(settings.dataset.videos)
     store, extraction = settings.store, settings.extraction
     reports = [
         call(

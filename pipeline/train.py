@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ log = logging.getLogger(__name__)
 
 TRAIN_VERSION = 1
 """Version of the code between features and weights; part of every run's key."""
+
+SMALL_BATCH_STEPS = 256
+"""Batches of fewer feature steps train with one thread on a CPU; docs/performance.md has the measurements."""
 
 CURVES_FILE = "curves.parquet"
 """Figures by epoch."""
@@ -228,7 +232,8 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
         torch.manual_seed(plan.seed)
         vectors = None if plan.texts is None else torch.from_numpy(plan.texts.vectors)
         network = description.build(vectors).to(device)
-        curves = _fit(network, samples, plan=plan, device=device)
+        with _threads_for(samples, batch_size=training.batch_size, device=device):
+            curves = _fit(network, samples, plan=plan, device=device)
     save_model(
         folder, TrainedModel(description=description, network=network, standardisation=standardisation)
     )
@@ -249,6 +254,19 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
             "notices": list(description.notices),
         },
     )
+
+
+@contextmanager
+def _threads_for(samples: Sequence[Sample], *, batch_size: int, device: torch.device) -> Iterator[None]:
+    """One thread while small batches train on a CPU: handing such work out takes longer than doing it."""
+    mean_steps = sum(len(sample.features_TD) for sample in samples) / len(samples)
+    before = torch.get_num_threads()
+    if device.type == "cpu" and mean_steps * batch_size < SMALL_BATCH_STEPS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fit(
