@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from storage.atomic import artefact_lock
+from storage.places import Place
 from storage.tables import read_table, write_table
 
 CATALOGUE_LAYOUT = "catalogue/1"
@@ -44,7 +44,7 @@ class CatalogueRow:
     status: str
     """``ok``, ``failed`` or ``not a video``."""
     error: str | None = None
-    """Why it failed, in one sentence."""
+    """Why it failed, or what of it is damaged, in one sentence."""
     video_hash: str | None = None
     """SHA-256 of the content."""
     size_bytes: int | None = None
@@ -64,7 +64,7 @@ class CatalogueRow:
     """Library that decodes it right here."""
 
 
-def read_catalogue(path: Path) -> list[CatalogueRow]:
+def read_catalogue(path: Place) -> list[CatalogueRow]:
     """Every row, by path; an empty list where no video was ever probed."""
     if not path.exists():
         return []
@@ -72,7 +72,7 @@ def read_catalogue(path: Path) -> list[CatalogueRow]:
     return [CatalogueRow(**row) for row in table.to_pylist()]
 
 
-def update_catalogue(path: Path, rows: Iterable[CatalogueRow]) -> None:
+def update_catalogue(path: Place, rows: Iterable[CatalogueRow]) -> None:
     """Add rows, or replace those of the same path; two processes may do so at once."""
     with artefact_lock(path):
         by_path = {row.path: row for row in read_catalogue(path)}

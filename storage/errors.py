@@ -12,6 +12,18 @@ class StoreError(StorageError):
     """The folder is not a store, is of a version this program does not know, or cannot be written."""
 
 
+class TrackingError(StorageError):
+    """Runs and models cannot be registered where the environment says."""
+
+
+class LeaseLostError(StorageError):
+    """Another process took over the work on an artefact of an object store."""
+
+
+class DiskFullError(StorageError):
+    """There is no room for a file, on the disk or in the quota."""
+
+
 class MissingArtefactError(StorageError, LookupError):
     """Nothing is stored under the name asked for."""
 

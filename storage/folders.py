@@ -3,25 +3,24 @@
 A folder without its manifest is unfinished work: readers do not see it, and the next try starts it anew.
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import write_json_atomically
-from storage.errors import CorruptArtefactError, MissingArtefactError
+from storage.errors import MissingArtefactError
 from storage.keys import file_digest
+from storage.places import Place, listed, name_within, remove_tree
+from storage.sealed_json import read_sealed_json, write_sealed_json
 
 MANIFEST = "manifest.json"
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: Place) -> bool:
     """Whether the folder's manifest was written."""
     return (folder / MANIFEST).is_file()
 
 
-def start_folder(folder: Path) -> None:
+def start_folder(folder: Place) -> None:
     """Make an empty folder to work in; what unfinished work left there is removed. Hold the folder's lock.
 
     Raises:
@@ -29,39 +28,32 @@ def start_folder(folder: Path) -> None:
     """
     if is_finished(folder):
         raise ValueError(f"{folder} holds finished work, which is never overwritten.")
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    remove_tree(folder)
+    if isinstance(folder, Path):
+        # An object store has no folders, only names with strokes in them.
+        folder.mkdir(parents=True)
 
 
-def finish_folder(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write the manifest: the facts, and the digest of every file in the folder."""
+def finish_folder(folder: Place, facts: Mapping[str, Any]) -> None:
+    """Write the manifest: the facts, and the digest of every file in the folder.
+
+    On an object store the manifest is one put that the server refuses where there is one already.
+    """
     files = {
-        path.relative_to(folder).as_posix(): file_digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and path.name != MANIFEST
+        name_within(folder, path): file_digest(path)
+        for path in listed(folder, "**/*")
+        if path.is_file() and path.name != MANIFEST
     }
-    write_json_atomically(folder / MANIFEST, {**facts, "files": files})
+    write_sealed_json(folder / MANIFEST, {**facts, "files": files}, once=True)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Place) -> dict[str, Any]:
     """The facts of a finished folder.
 
     Raises:
         MissingArtefactError: The folder does not exist or is unfinished.
-        CorruptArtefactError: The manifest is no JSON object.
+        CorruptArtefactError: The manifest is no JSON object, or a byte of it was changed.
     """
-    path = folder / MANIFEST
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingArtefactError(
-            f"{folder} holds no finished work. Run the step that makes it again."
-        ) from None
-    except ValueError as error:
-        raise CorruptArtefactError(
-            f"{path} is no JSON ({error}). Delete the folder and run the step again."
-        ) from error
-    if not isinstance(facts, dict):
-        raise CorruptArtefactError(f"{path} is no JSON object. Delete the folder and run the step again.")
-    return facts
+    if not is_finished(folder):
+        raise MissingArtefactError(f"{folder} holds no finished work. Run the step that makes it again.")
+    return read_sealed_json(folder / MANIFEST)

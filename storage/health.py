@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.catalogue import read_catalogue
 from storage.errors import StorageError
 from storage.features import read_feature_metadata
 from storage.folders import read_manifest
+from storage.places import Place, listed
 from storage.segments import read_segments
 from storage.store import Store
 from storage.texts import read_text_embedding
 from storage.timelines import read_timeline
 
-_READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+_READERS: dict[str, tuple[str, Callable[[Place], object]]] = {
     "timelines": ("timelines/*.parquet", read_timeline),
     "features": ("features/*/*.parquet", read_feature_metadata),
     "text embeddings": ("texts/*.parquet", read_text_embedding),
@@ -39,9 +39,7 @@ def examine_store(store: Store) -> StoreHealth:
     problems: list[str] = []
     for kind, (pattern, read) in _READERS.items():
         counts[kind] = 0
-        for path in sorted(store.root.glob(pattern)):
-            if path.name.startswith("."):
-                continue
+        for path in listed(store.root, pattern):
             try:
                 read(path)
             except StorageError as error:

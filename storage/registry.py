@@ -1,18 +1,24 @@
 """Tracking and registry: which runs there were, and which model ``factseg segment`` uses.
 
-MLflow keeps both, by default in an SQLite file of the store; ``MLFLOW_TRACKING_URI`` names a server instead.
+MLflow keeps both, by default in an SQLite file of the store; ``MLFLOW_TRACKING_URI`` names a server instead. A
+store by URL needs the server: SQLite is a file of one machine.
 """
 
+import contextlib
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.atomic import artefact_lock, write_json_atomically
-from storage.errors import MissingArtefactError
+from storage.atomic import artefact_lock
+from storage.database_seal import record_database
+from storage.errors import MissingArtefactError, StorageError, TrackingError
+from storage.places import absolute, is_url
+from storage.sealed_json import read_sealed_json, write_sealed_json
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ CHAMPION = "champion"
 _RUN_TAG = "factseg.run"
 _SCORES_TAG = "factseg.scores"
 _TEST_TAG = "factseg.test"
+_FORMER_TAG = "factseg.former-champions"
+"""Tag of a model: versions that led before the champion, the last one last."""
+_DECISION_TAG = "factseg.decision"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +51,16 @@ class RegisteredRun:
 
 
 class Registry:
-    """The runs and models of a store."""
+    """The runs and models of a store.
+
+    Raises:
+        TrackingError: The store is named by a URL and ``MLFLOW_TRACKING_URI`` names no server.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._remote = os.environ.get("MLFLOW_TRACKING_URI", "")
+        check_tracking(store)
 
     def register(
         self,
@@ -78,11 +92,16 @@ class Registry:
                 self._client.create_registered_model(name)
             version = self._client.create_model_version(
                 name,
-                source=self._store.run_folder(run).absolute().as_posix(),
+                source=absolute(self._store.run_folder(run)),
                 run_id=tracked,
                 tags={_RUN_TAG: run, _TEST_TAG: test, _SCORES_TAG: json.dumps(dict(scores), sort_keys=True)},
             )
+            self._record()
         return _entry(version)
+
+    def exists(self) -> bool:
+        """Whether anything was ever registered; looking makes no database."""
+        return bool(self._remote) or self._store.tracking_database.exists()
 
     def names(self) -> list[str]:
         """Names of all models."""
@@ -93,9 +112,56 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{name}'")
         return sorted((_entry(version) for version in found), key=lambda entry: -entry.version)
 
+    def version(self, name: str, number: int) -> RegisteredRun:
+        """One version of a model.
+
+        Raises:
+            MissingArtefactError: There is none; the message names those there are.
+        """
+        versions = self.versions(name)
+        found = next((entry for entry in versions if entry.version == number), None)
+        if found is None:
+            known = ", ".join(str(entry.version) for entry in versions)
+            there = f"its versions are {known}" if known else f"known are {', '.join(self.names()) or 'none'}"
+            raise MissingArtefactError(
+                f"{self._store.root} has no version {number} of model {name!r}: {there}. `factseg models` lists them."
+            )
+        return found
+
     def promote(self, entry: RegisteredRun) -> None:
-        """Make a version the champion of its model."""
-        self._client.set_registered_model_alias(entry.name, CHAMPION, str(entry.version))
+        """Make a version the champion of its model; which one led before is remembered."""
+        with artefact_lock(self._store.tracking_database):
+            champion = self._ask_champions().get(entry.name)
+            if champion is not None and champion.version == entry.version:
+                return
+            former = self._former(entry.name)
+            if champion is not None:
+                former.append(champion.version)
+            self._lead(entry.name, entry.version, former=former)
+
+    def roll_back(self, name: str) -> RegisteredRun:
+        """Give the lead back to the version that had it before the champion, and return it.
+
+        Raises:
+            MissingArtefactError: No other version ever led this model.
+        """
+        with artefact_lock(self._store.tracking_database):
+            versions = {entry.version: entry for entry in self.versions(name)}
+            former = [version for version in self._former(name) if version in versions] if versions else []
+            if not former:
+                raise MissingArtefactError(
+                    f"No version of model {name!r} led before its champion, so there is nothing to go back to. "
+                    "`factseg models` lists the versions, `factseg promote` chooses one."
+                )
+            self._lead(name, former[-1], former=former[:-1])
+        return versions[former[-1]]
+
+    def note_decision(self, entry: RegisteredRun, facts: Mapping[str, Any]) -> None:
+        """Keep with a version why it was promoted or not, as JSON."""
+        text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
+        with artefact_lock(self._store.tracking_database):
+            self._client.set_model_version_tag(entry.name, str(entry.version), _DECISION_TAG, text)
+            self._record()
 
     def champions(self) -> dict[str, RegisteredRun]:
         """The champion of every model that has one, by name."""
@@ -124,6 +190,12 @@ class Registry:
             )
         return chosen
 
+    def _record(self) -> None:
+        """Note what the database holds now, for ``factseg verify``."""
+        database = self._store.tracking_database
+        if not self._remote and isinstance(database, Path):
+            record_database(database)
+
     @cached_property
     def _client(self) -> "MlflowClient":
         # Both talk of creating tables at INFO, on the terminal of whoever only wanted a list.
@@ -131,6 +203,8 @@ class Registry:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        # Against a server it would print addresses of runs among the data of our own commands.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         return MlflowClient(
             tracking_uri=self._remote or f"sqlite:///{self._store.tracking_database.absolute()}"
         )
@@ -149,7 +223,7 @@ class Registry:
         if experiment is not None:
             experiment_id = experiment.experiment_id
         else:
-            artifacts = (self._store.root / "mlflow").absolute().as_posix()
+            artifacts = absolute(self._store.root / "mlflow")
             experiment_id = self._client.create_experiment(name, None if self._remote else artifacts)
         tracked = str(self._client.create_run(experiment_id).info.run_id)
         # The tracker allows no "@" in a name: f1@50 is shown as "f1 at 50".
@@ -163,6 +237,16 @@ class Registry:
             self._client.log_batch(tracked, metrics=metrics[start : start + 1000])
         self._client.set_terminated(tracked)
         return tracked
+
+    def _former(self, name: str) -> list[int]:
+        tags = self._client.get_registered_model(name).tags
+        return [int(version) for version in json.loads(tags.get(_FORMER_TAG, "[]"))]
+
+    def _lead(self, name: str, version: int, *, former: Sequence[int]) -> None:
+        # The memory first: a champion without it could not be rolled back.
+        self._client.set_registered_model_tag(name, _FORMER_TAG, json.dumps(list(former)))
+        self._client.set_registered_model_alias(name, CHAMPION, str(version))
+        self._record()
 
     def _ask_champions(self) -> dict[str, RegisteredRun]:
         models = self._client.search_registered_models()
@@ -182,15 +266,39 @@ class Registry:
         stat = database.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
         memo = self._store.root / "champions.json"
-        if memo.exists():
-            kept: dict[str, Any] = json.loads(memo.read_text(encoding="utf-8"))
+        with contextlib.suppress(StorageError):
+            # A memo that is missing or damaged is made anew.
+            kept = read_sealed_json(memo)
             if kept["database"] == stamp:
                 return {name: RegisteredRun(**entry) for name, entry in kept["champions"].items()}
         champions = self._ask_champions()
-        if os.access(self._store.root, os.W_OK):
+        if isinstance(memo, Path) and not self._store.read_only and os.access(memo.parent, os.W_OK):
             entries = {name: asdict(entry) for name, entry in champions.items()}
-            write_json_atomically(memo, {"database": stamp, "champions": entries})
+            write_sealed_json(memo, {"database": stamp, "champions": entries})
         return champions
+
+
+def check_tracking(store: Store) -> None:
+    """Make sure that models of the store can be registered, before hours are spent on one.
+
+    Raises:
+        TrackingError: The store is named by a URL and ``MLFLOW_TRACKING_URI`` names no server.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if store.is_local or _is_server(address):
+        return
+    found = f"is {address!r}" if address else "is not set"
+    raise TrackingError(
+        f"The store {store.root} is named by a URL, and MLFLOW_TRACKING_URI {found}: models of such a store are "
+        "registered with an MLflow server, never in a file of one machine. Start one with `mlflow server` and set "
+        "MLFLOW_TRACKING_URI to its address, such as http://127.0.0.1:5000."
+    )
+
+
+def _is_server(address: str) -> bool:
+    """Whether MLflow would keep its tables behind this address, instead of in a file here."""
+    scheme = address.partition("://")[0]
+    return address == "databricks" or (is_url(address) and scheme not in {"file", "sqlite"})
 
 
 def _entry(version: Any) -> RegisteredRun:  # noqa: ANN401  (MLflow's ModelVersion, untyped)

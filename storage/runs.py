@@ -2,6 +2,7 @@
 
 from storage.errors import MissingArtefactError
 from storage.folders import is_finished
+from storage.places import listed
 from storage.store import Store
 
 
@@ -11,8 +12,11 @@ def find_run(store: Store, digits: str) -> str:
     Raises:
         MissingArtefactError: No finished run starts so, or several do.
     """
-    folders = sorted(store.runs.glob("*")) if store.runs.is_dir() else []
-    keys = [folder.name for folder in folders if folder.name.startswith(digits) and is_finished(folder)]
+    keys = [
+        folder.name
+        for folder in listed(store.runs, "*")
+        if folder.name.startswith(digits) and is_finished(folder)
+    ]
     if len(keys) == 1:
         return keys[0]
     found = f"{len(keys)} runs start so; give more digits" if keys else "no finished run starts so"

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from storage.places import Place
 from storage.tables import read_table, write_table
 
 SEGMENT_LAYOUT = "segments/1"
@@ -56,13 +56,13 @@ class Segment:
         return {name: row[name] for name in SEGMENT_SCHEMA.names}
 
 
-def write_segments(path: Path, segments: Sequence[Segment], *, metadata: Mapping[str, Any]) -> None:
+def write_segments(path: Place, segments: Sequence[Segment], *, metadata: Mapping[str, Any]) -> None:
     """Store segments with JSON-able facts about what made them."""
     table = pa.Table.from_pylist([segment.to_row() for segment in segments], schema=SEGMENT_SCHEMA)
-    write_table(path, table, layout=SEGMENT_LAYOUT, metadata=metadata)
+    write_table(path, table, layout=SEGMENT_LAYOUT, metadata=metadata, once=True)
 
 
-def read_segments(path: Path) -> tuple[list[Segment], dict[str, Any]]:
+def read_segments(path: Place) -> tuple[list[Segment], dict[str, Any]]:
     """Segments and the facts about what made them.
 
     Raises:

@@ -1,13 +1,13 @@
 """Text embeddings at rest: one small Parquet file per prompt, named by all that can change its vector."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.keys import digest_of
+from storage.places import Place
 from storage.tables import read_table, write_table
 
 TEXT_LAYOUT = "text-embedding/1"
@@ -42,15 +42,15 @@ def text_key(prompt: str, *, encoder: TextEncoderIdentity) -> str:
 
 
 def write_text_embedding(
-    path: Path, vector: NDArray[np.float32], *, label: str, prompt: str, model: str
+    path: Place, vector: NDArray[np.float32], *, label: str, prompt: str, model: str
 ) -> None:
     """Store one (W,) embedding, as the encoder gave it: not normalised."""
     values = pa.FixedSizeListArray.from_arrays(pa.array(vector, type=pa.float32()), len(vector))
     table = pa.table({"class": [label], "prompt": [prompt], "model": [model], "vector": values})
-    write_table(path, table, layout=TEXT_LAYOUT, metadata={})
+    write_table(path, table, layout=TEXT_LAYOUT, metadata={}, once=True)
 
 
-def read_text_embedding(path: Path) -> NDArray[np.float32]:
+def read_text_embedding(path: Place) -> NDArray[np.float32]:
     """The (W,) embedding at ``path``.
 
     Raises:

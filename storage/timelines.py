@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from storage.places import Place
 from storage.tables import read_table, write_table
 
 TIMELINE_LAYOUT = "timeline/1"
@@ -25,14 +25,14 @@ class StoredTimeline:
     """Whatever the prober wrote, JSON-able."""
 
 
-def write_timeline(path: Path, *, frame_times: NDArray[np.float64], facts: Mapping[str, Any]) -> None:
+def write_timeline(path: Place, *, frame_times: NDArray[np.float64], facts: Mapping[str, Any]) -> None:
     """Store the frame times (N,) in seconds and JSON-able facts of one video."""
     frames = pa.array(np.arange(len(frame_times), dtype=np.int32))
     table = pa.table({"frame": frames, "time": pa.array(frame_times)})
-    write_table(path, table, layout=TIMELINE_LAYOUT, metadata={"facts": dict(facts)})
+    write_table(path, table, layout=TIMELINE_LAYOUT, metadata={"facts": dict(facts)}, once=True)
 
 
-def read_timeline(path: Path) -> StoredTimeline:
+def read_timeline(path: Place) -> StoredTimeline:
     """The timeline at ``path``.
 
     Raises:

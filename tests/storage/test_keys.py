@@ -41,17 +41,17 @@ def test_file_digest_is_the_sha256_of_the_content(tmp_path):
 def test_a_remembered_file_is_not_read_again(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
-    memo = DigestMemo(tmp_path / "memo.sqlite")
+    memo = DigestMemo(tmp_path / "memo")
     first = memo.digest(path)
     monkeypatch.setattr("storage.keys.file_digest", lambda _: pytest.fail("read again"))
-    assert DigestMemo(tmp_path / "memo.sqlite").digest(path) == first
+    assert DigestMemo(tmp_path / "memo").digest(path) == first
 
 
 @pytest.mark.parametrize("change", ["content", "touched", "replaced"])
 def test_a_changed_file_is_read_again(tmp_path, change):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
-    memo = DigestMemo(tmp_path / "memo.sqlite")
+    memo = DigestMemo(tmp_path / "memo")
     first = memo.digest(path)
     reads = []
     original = file_digest
@@ -79,4 +79,4 @@ def test_a_changed_file_is_read_again(tmp_path, change):
 def test_a_name_that_is_no_text_can_be_remembered(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
     path.write_bytes(b"abc")
-    assert DigestMemo(tmp_path / "memo.sqlite").digest(path) == hashlib.sha256(b"abc").hexdigest()
+    assert DigestMemo(tmp_path / "memo").digest(path) == hashlib.sha256(b"abc").hexdigest()

@@ -62,3 +62,27 @@ def test_several_models_must_be_named(store):
     assert registry.champion("south east").name == "south east"
     with pytest.raises(MissingArtefactError, match=r"'east'.*Known: .*'north'"):
         registry.champion("east")
+
+
+def test_a_rollback_gives_the_lead_back_step_by_step(store):
+    registry = Registry(store)
+    first, second, third = (register(registry, "rolled", run=run) for run in (RUN, OTHER_RUN, "ef" * 32))
+    for entry in (first, second, second, third):
+        registry.promote(entry)
+    assert Registry(store).roll_back("rolled") == second
+    assert Registry(store).champion("rolled") == second
+    assert registry.roll_back("rolled") == first
+    with pytest.raises(MissingArtefactError, match="nothing to go back to"):
+        registry.roll_back("rolled")
+    assert Registry(store).champion("rolled") == first
+
+
+def test_rolling_back_an_unknown_model_or_version_names_what_there_is(store):
+    registry = Registry(store)
+    register(registry, "known")
+    with pytest.raises(MissingArtefactError, match="nothing to go back to"):
+        registry.roll_back("unknown")
+    with pytest.raises(MissingArtefactError, match=r"no version 7 of model 'known': its versions are 1"):
+        registry.version("known", 7)
+    with pytest.raises(MissingArtefactError, match=r"model 'unknown': known are .*known"):
+        registry.version("unknown", 1)
