@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fact.dropout import Dropout
 from fact.positions import add_position
 from fact.recurrent import run_gru
 
@@ -40,7 +41,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(width, feedforward_dim)
         self.linear2 = nn.Linear(feedforward_dim, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """linear(dropout(relu(linear(x)))), shape of the input."""
@@ -181,7 +182,7 @@ class CrossBranchAttention(nn.Module):
         self.X_V = nn.Linear(source_dim, target_dim)
         self.Y_Q = nn.Linear(target_dim, target_dim)
         self.Y_W = nn.Linear(2 * target_dim, out_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, source: Sequence, target: Sequence) -> tuple[Tensor, Tensor]:
         """Updated targets (B, Y, out) and the attention logits (B, Y, X); padded sources carry no weight."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fact.attention import Sequence
+from fact.dropout import Dropout
 from fact.heads import ClassChannels, Head
 from fact.outputs import BlockOutput
 from fact.recurrent import run_gru
@@ -213,7 +214,7 @@ class FeatureProjection(nn.Module):
             nn.Linear(input_dim, hidden_dim),
             nn.LayerNorm(hidden_dim),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden_dim, output_dim),
         )
 

@@ -20,7 +20,7 @@ from fact.inputs import Batch, Transcript, check_features, check_transcript
 from fact.masking import mask_channels, mask_time
 from fact.outputs import BlockOutput, FactOutput
 from fact.positions import sinusoid
-from fact.predict import Fusion, Prediction, predict, predict_with_texts
+from fact.predict import SWITCH_COST, Fusion, Prediction, predict, predict_texts, predict_with_texts
 
 __all__ = ["FACT", "FACT_CLIP", "FeatureProjection", "InputBlock", "UpdateBlock", "UpdateBlockTDU"]
 
@@ -74,7 +74,7 @@ class FACT(nn.Module):
         """Run all blocks on one video or a padded batch.
 
         Args:
-            features: (B, T, D), or (T, D) for one video.
+            features: (B, T, D), or (T, D) for one video, of any floating type.
             valid: (B, T) bool, False on padding, which lies at the end; None: nothing is padded.
             transcript: (B, S) ordered class ids, negative on padding; needed in transcript mode only.
             generator: source of the random masks of training; None: torch's global one.
@@ -82,7 +82,8 @@ class FACT(nn.Module):
         Raises:
             FeatureError: a shape, a mask or a number is wrong; the message names the video and the row.
         """
-        batch = check_features(features, valid, input_dim=self.input_dim)
+        dtype = next(self.parameters()).dtype
+        batch = check_features(features, valid, input_dim=self.input_dim, dtype=dtype)
         frames = self._frames(batch, generator)
         tokens, classes_BS = self._tokens(batch, transcript)
         blocks: list[BlockOutput] = []
@@ -96,6 +97,7 @@ class FACT(nn.Module):
             valid=_mask_of(frames),
             lengths=batch.lengths,
             token_valid=_mask_of(tokens),
+            token_lengths=tokens.lengths,
             transcript=classes_BS,
         )
 
@@ -108,7 +110,7 @@ class FACT(nn.Module):
         if self.training and spans.use:
             x_BTD = mask_time(
                 x_BTD,
-                torch.tensor(batch.lengths, device=x_BTD.device),
+                batch.lengths_B,
                 max_steps=spans.max_steps,
                 max_fraction=spans.max_fraction,
                 spans=spans.spans,
@@ -215,16 +217,19 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         self,
         features: Tensor,
         transcript: Tensor | None = None,
-        fusion: Fusion = "segments",
+        fusion: Fusion = "path",
         valid: Tensor | None = None,
+        *,
+        switch_cost: float = SWITCH_COST,
     ) -> Prediction:
         """Label every step with the help of the texts, so that classes never seen in training can come out.
 
         Args:
             features: as in :meth:`forward`.
             transcript: as in :meth:`forward`.
-            fusion: ``segments`` or ``published``, see :func:`fact.predict.predict_with_texts`.
+            fusion: ``path``, ``segments`` or ``published``, see :func:`fact.predict.predict_with_texts`.
             valid: as in :meth:`forward`.
+            switch_cost: price of a change of class under ``path``, in nats.
         """
         return predict_with_texts(
             self(features, valid, transcript),
@@ -232,4 +237,29 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             temperature=self.config.clip.temperature,
             unseen_classes=self.config.unseen_classes,
             fusion=fusion,
+            switch_cost=switch_cost,
+        )
+
+    @torch.no_grad()
+    def predict_texts(
+        self,
+        features: Tensor,
+        text_embeddings: Tensor,
+        valid: Tensor | None = None,
+        *,
+        switch_cost: float = SWITCH_COST,
+    ) -> Prediction:
+        """Label every step with whichever of some texts fits best, trained with or not.
+
+        Args:
+            features: as in :meth:`forward`.
+            text_embeddings: (L, W), of the encoder the model was trained with; labels are its rows.
+            valid: as in :meth:`forward`.
+            switch_cost: price of a change of text between two steps, in nats.
+        """
+        return predict_texts(
+            self(features, valid),
+            text_embeddings,
+            temperature=self.config.clip.temperature,
+            switch_cost=switch_cost,
         )

@@ -68,9 +68,8 @@ class FACT(blocks.FACT):
         self.noun_embed = nn.Embedding(self.head.num_nouns, width // 2)
 
     def _embed(self, classes_BS: Tensor) -> Tensor:
-        verb_BS = classes_BS.new_tensor(self.head.verb_of_class)[classes_BS]
-        noun_BS = classes_BS.new_tensor(self.head.noun_of_class)[classes_BS]
-        return torch.cat([self.verb_embed(verb_BS), self.noun_embed(noun_BS)], dim=-1)
+        verbs_C, nouns_C = self.head.pairs(classes_BS.device, with_null=False)
+        return torch.cat([self.verb_embed(verbs_C[classes_BS]), self.noun_embed(nouns_C[classes_BS])], dim=-1)
 
     @torch.no_grad()
     def predict(

@@ -87,8 +87,14 @@ class VerbNounHead:
         self.num_classes = len(verb_of_class)
         self.num_verbs = num_verbs
         self.num_nouns = num_nouns
-        self.verb_of_class = list(verb_of_class)
-        self.noun_of_class = list(noun_of_class)
+        self._verbs = torch.tensor([*verb_of_class, num_verbs])
+        self._nouns = torch.tensor([*noun_of_class, num_nouns])
+
+    def pairs(self, device: torch.device, *, with_null: bool) -> tuple[Tensor, Tensor]:
+        """Verb and noun of each class, (C,) each, or (C + 1,) with those of null, without waiting for the device."""
+        count = self.num_classes + with_null
+        verbs_C, nouns_C = self._verbs[:count], self._nouns[:count]
+        return verbs_C.to(device, non_blocking=True), nouns_C.to(device, non_blocking=True)
 
     def split(self, x_BXH: Tensor, *, with_null: bool) -> ClassChannels:
         """See :class:`Head`."""
@@ -104,15 +110,15 @@ class VerbNounHead:
 
     def _pair(self, verb: Tensor, noun: Tensor, *, with_null: bool) -> Tensor:
         """Log-probability of each class, the sum of its verb's and its noun's; null is both nulls."""
-        verbs = [*self.verb_of_class, self.num_verbs] if with_null else self.verb_of_class
-        nouns = [*self.noun_of_class, self.num_nouns] if with_null else self.noun_of_class
-        return verb[..., verbs] + noun[..., nouns]
+        verbs_C, nouns_C = self.pairs(verb.device, with_null=with_null)
+        return verb.index_select(-1, verbs_C) + noun.index_select(-1, nouns_C)
 
     def classes(self, features_BXH: Tensor) -> Tensor:
         """See :class:`Head`."""
         probs = features_BXH[..., -(self.num_verbs + self.num_nouns) :]
         verb, noun = torch.split(probs, [self.num_verbs, self.num_nouns], dim=-1)
-        return (verb[..., self.verb_of_class] * noun[..., self.noun_of_class]).argmax(-1)
+        verbs_C, nouns_C = self.pairs(probs.device, with_null=False)
+        return (verb.index_select(-1, verbs_C) * noun.index_select(-1, nouns_C)).argmax(-1)
 
 
 def _check_pairs(

@@ -21,10 +21,12 @@ class Batch:
     """False on padded steps; None when nothing is padded."""
     lengths: tuple[int, ...]
     """Steps of each video, on the host."""
+    lengths_B: Tensor
+    """The same on the device, int64."""
 
 
-def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int) -> Batch:
-    """Features as a batch, (B, T, D), with padding set to zero. Waits for the device once.
+def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int, dtype: torch.dtype) -> Batch:
+    """Features as a batch, (B, T, D) of this type, with padding set to zero. Waits for the device once.
 
     Raises:
         FeatureError: a shape, a mask or a number is wrong; the message names the video and the row.
@@ -40,14 +42,19 @@ def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int) ->
     if 0 in features.shape:
         raise FeatureError(f"Features of shape {tuple(features.shape)} hold no step: leave empty videos out.")
     mask_BT = _check_mask(features, valid)
-    bad_BT = ~features.isfinite().all(-1) & mask_BT
+    features = features.to(dtype)
+    # NaN and infinity both survive in a row's extremes, so nothing of the size of the features is built.
+    lowest_BT, highest_BT = features.aminmax(dim=-1)
+    bad_BT = ~(lowest_BT.isfinite() & highest_BT.isfinite()) & mask_BT
     holes_B = (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any(1)
-    facts = torch.stack([mask_BT.sum(1), bad_BT.any(1), holes_B]).tolist()
+    lengths_B = mask_BT.sum(1)
+    facts = torch.stack([lengths_B, bad_BT.any(1), holes_B]).tolist()
     lengths = tuple(int(length) for length in facts[0])
     _reject(lengths, facts[1], facts[2], bad_BT)
     if min(lengths) == features.shape[1]:
-        return Batch(features_BTD=features, valid_BT=None, lengths=lengths)
-    return Batch(features_BTD=features.masked_fill(~mask_BT[..., None], 0), valid_BT=mask_BT, lengths=lengths)
+        return Batch(features_BTD=features, valid_BT=None, lengths=lengths, lengths_B=lengths_B)
+    padded_BTD = features.masked_fill(~mask_BT[..., None], 0)
+    return Batch(features_BTD=padded_BTD, valid_BT=mask_BT, lengths=lengths, lengths_B=lengths_B)
 
 
 def _check_mask(features: Tensor, valid: Tensor | None) -> Tensor:

@@ -158,11 +158,12 @@ class MatchCriterion(nn.Module):
             class_weight=self.config.loss.class_cost,
             overlap_weight=self.config.loss.overlap_cost,
         )
-        num_tokens = [costs_BMS.shape[1]] * len(costs_BMS)
-        if output.transcript is not None:
-            num_tokens = output.token_valid.sum(1).tolist()
         return match_tokens(
-            costs_BMS, target, rule=self.config.loss.match, num_tokens=num_tokens, null_class=self.num_classes
+            costs_BMS,
+            target,
+            rule=self.config.loss.match,
+            num_tokens=output.token_lengths,
+            null_class=self.num_classes,
         )
 
     def forward(self, output: FactOutput, target: SegmentTarget) -> Losses:

@@ -125,7 +125,7 @@ def match_tokens(
             )
         tokens, segments = _assign(cost_MS, classes, rule=rule)
         token_of_segment[video, segments] = tokens
-    tokens_BS = torch.from_numpy(token_of_segment).to(cost_BMS.device)
+    tokens_BS = torch.from_numpy(token_of_segment).to(cost_BMS.device, non_blocking=True)
     return _describe(tokens_BS, target.classes, num_tokens=cost_BMS.shape[1], null_class=null_class)
 
 

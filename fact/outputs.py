@@ -57,6 +57,8 @@ class FactOutput:
     """Steps of each video, on the host."""
     token_valid: Tensor
     """(B, M) bool, False on padded tokens (transcript mode)."""
+    token_lengths: tuple[int, ...]
+    """Tokens of each video, on the host."""
     transcript: Tensor | None
     """(B, S) int64 classes of the tokens in transcript mode, else None."""
     projected: Tensor | None = None

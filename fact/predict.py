@@ -13,9 +13,13 @@ from torch import Tensor
 
 from fact.errors import ConfigError, FeatureError
 from fact.outputs import BlockOutput, FactOutput
+from fact.paths import best_path
 from fact.segments import copy_to_steps, mean_by_segment, segment_runs
 
-Fusion = Literal["segments", "published"]
+Fusion = Literal["path", "segments", "published"]
+
+SWITCH_COST = 10.0
+"""Default price of a change of class between two steps under fusion ``path``, in nats."""
 
 PADDING = -1
 """Label of a padded step."""
@@ -44,7 +48,8 @@ class Prediction:
     confidence: Tensor
     """(B, T) score of the label; 0 on padded steps."""
     scores: Tensor
-    """(B, T, C) merged probabilities; in transcript mode the best score among a class's positions."""
+    """(B, T, C) merged probabilities, or those of whole segments by the texts under fusion ``path``; in transcript mode
+    the best score among a class's positions."""
     lengths: tuple[int, ...]
     """Steps of each video."""
     position_scores: Tensor | None = None
@@ -131,6 +136,45 @@ def _decide_position(output: FactOutput, frame_probs_BTC: Tensor, *, frame_weigh
     )
 
 
+def _follow_path(output: FactOutput, logits_BTC: Tensor, *, switch_cost: float) -> Prediction:
+    labels_BT = best_path(logits_BTC.log_softmax(-1), output.valid, switch_cost=switch_cost)
+    runs = segment_runs(labels_BT, output.valid)
+    probs_BTC = copy_to_steps(mean_by_segment(logits_BTC, runs, output.valid).softmax(-1), runs)
+    confidence_BT = probs_BTC.gather(2, labels_BT[..., None])[..., 0]
+    return Prediction(
+        labels=labels_BT.masked_fill(~output.valid, PADDING),
+        confidence=confidence_BT.masked_fill(~output.valid, 0),
+        scores=probs_BTC,
+        lengths=output.lengths,
+    )
+
+
+def predict_texts(
+    output: FactOutput, text_embeddings: Tensor, *, temperature: float, switch_cost: float = SWITCH_COST
+) -> Prediction:
+    """Labels among any texts, whether the model was trained with them or not, by fusion ``path``.
+
+    Args:
+        output: what a FACT_CLIP gave.
+        text_embeddings: (L, W) one row per text, of the encoder the model was trained with; scaled to unit length.
+        temperature: similarities are divided by it.
+        switch_cost: price of a change of text between two steps, in nats.
+
+    Raises:
+        ConfigError: the output has no projection, or the texts are not finite rows of its width.
+    """
+    if output.projected is None:
+        raise ConfigError("This output has no projection into the space of texts: it takes FACT_CLIP.")
+    width = output.projected.shape[-1]
+    if text_embeddings.dim() != 2 or text_embeddings.shape[1] != width or len(text_embeddings) == 0:
+        raise ConfigError(
+            f"Text embeddings must be rows of width {width}, found shape {tuple(text_embeddings.shape)}. "
+            "Encode the texts with the encoder the model was trained with."
+        )
+    rows_LW = torch.nn.functional.normalize(text_embeddings.to(output.projected), dim=-1)
+    return _follow_path(output, output.projected @ rows_LW.T / temperature, switch_cost=switch_cost)
+
+
 def predict_with_texts(
     output: FactOutput,
     *,
@@ -138,12 +182,18 @@ def predict_with_texts(
     temperature: float,
     unseen_classes: Sequence[int],
     fusion: Fusion,
+    switch_cost: float = SWITCH_COST,
 ) -> Prediction:
     """Labels with the help of the texts.
 
     ``published``: :func:`predict` with the steps' probabilities replaced by softmax(similarity /
     temperature). As the tokens know only the classes of training and usually weigh 0.9, it can hardly output
     an unseen class.
+
+    ``path``: every step has a log-probability of every class by its similarity to the texts, and every change of
+    class a price; the labels are the path of the largest sum (:func:`fact.paths.best_path`). So a class is found by
+    the evidence of whole segments, seen or unseen alike. The confidence is the probability that the texts give the
+    label over its whole segment. With no unseen class, or a transcript, it is :func:`predict`.
 
     ``segments``: the video is cut where the label of :func:`predict` changes; the texts give each whole
     segment a distribution over all classes (softmax of its mean similarity / temperature), whose mass on
@@ -164,6 +214,8 @@ def predict_with_texts(
     closed = predict(output, frame_weight=frame_weight)
     if output.transcript is not None or not unseen_classes:
         return closed
+    if fusion == "path":
+        return _follow_path(output, logits_BTC, switch_cost=switch_cost)
     runs = segment_runs(closed.labels, output.valid)
     text_probs_BNC = mean_by_segment(logits_BTC, runs, output.valid).softmax(-1)
     text_probs_BTC = copy_to_steps(text_probs_BNC, runs)

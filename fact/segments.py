@@ -53,7 +53,9 @@ def segment_runs(ids_BT: Tensor, valid_BT: Tensor | None = None) -> Segmentation
 
 
 def sum_by_segment(x_BTD: Tensor, segmentation: Segmentation, valid_BT: Tensor | None = None) -> Tensor:
-    """Sum of each segment's steps, shape (B, N, D); padded steps are left out."""
+    """Sum of each segment's steps, shape (B, N, D), in float32 at least; padded steps are left out."""
+    # A sum of ones in bfloat16 stops at 256: adding one more changes nothing.
+    x_BTD = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
     if valid_BT is not None:
         x_BTD = x_BTD.masked_fill(~valid_BT[..., None], 0)
     batch, num_segments = segmentation.length.shape
@@ -85,6 +87,7 @@ def soft_overlap(attention_BTM: Tensor, segmentation: Segmentation, valid_BT: Te
     With a the attention and o the membership of a segment: sum(a o) / sum(min(a + o, 1)). As o is 0 or 1 and
     a at most 1, the denominator is |segment| + sum(a) - sum(a o), so nothing of size T x M x N is built.
     """
+    attention_BTM = attention_BTM.to(torch.promote_types(attention_BTM.dtype, torch.float32))
     if valid_BT is not None:
         attention_BTM = attention_BTM.masked_fill(~valid_BT[..., None], 0)
     inside_BMN = sum_by_segment(attention_BTM, segmentation).transpose(1, 2)

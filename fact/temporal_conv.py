@@ -7,6 +7,9 @@ checkpoints (FACT.md section 11).
 import torch
 from torch import Tensor, nn
 
+from fact.convolution import DilatedConv, PointConv
+from fact.dropout import Dropout
+
 
 def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
     """``x`` with the padded entries zero; None means that nothing is padded."""
@@ -18,19 +21,16 @@ class DilatedResidualLayer(nn.Module):
 
     def __init__(self, width: int, *, dilation: int, groups: int, dropout: float, norm: bool) -> None:
         super().__init__()
-        self.conv_dilated = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, groups=groups)
-        self.conv_1x1 = nn.Conv1d(width, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.conv_dilated = DilatedConv(width, dilation=dilation, groups=groups)
+        self.conv_1x1 = PointConv(width, width)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(width) if norm else None
 
-    def forward(self, x_BFT: Tensor) -> Tensor:
-        """Same shape as the input, (B, F, T)."""
-        update_BFT = self.conv_1x1(torch.relu(self.conv_dilated(x_BFT)))
-        x_BFT = x_BFT + self.dropout(update_BFT)
-        if self.norm is None:
-            return x_BFT
-        normed_BTF: Tensor = self.norm(x_BFT.transpose(1, 2))
-        return normed_BTF.transpose(1, 2)
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        """Same shape as the input, (B, T, F)."""
+        update_BTF = self.conv_1x1(torch.relu(self.conv_dilated(x_BTF)))
+        x_BTF = x_BTF + self.dropout(update_BTF)
+        return x_BTF if self.norm is None else self.norm(x_BTF)
 
 
 class MSTCN(nn.Module):
@@ -48,23 +48,21 @@ class MSTCN(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
-        self.conv_1x1 = None if input_dim is None else nn.Conv1d(input_dim, inner_dim, 1)
+        self.conv_1x1 = None if input_dim is None else PointConv(input_dim, inner_dim)
         self.layers = nn.ModuleList(
             DilatedResidualLayer(inner_dim, dilation=2**i, groups=groups, dropout=dropout, norm=norm)
             for i in range(num_layers)
         )
-        self.conv_out = nn.Conv1d(inner_dim, out_dim, 1)
+        self.conv_out = PointConv(inner_dim, out_dim)
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        valid_B1T = None if valid_BT is None else valid_BT[:, None]
-        x_BFT = x_BTD.transpose(1, 2)
-        if self.conv_1x1 is not None:
-            x_BFT = self.conv_1x1(x_BFT)
+        valid_BT1 = None if valid_BT is None else valid_BT[..., None]
+        x_BTF = x_BTD if self.conv_1x1 is None else self.conv_1x1(x_BTD)
         for layer in self.layers:
-            x_BFT = layer(zero_padding(x_BFT, valid_B1T))
-        out_BHT: Tensor = self.conv_out(x_BFT)
-        return out_BHT.transpose(1, 2)
+            x_BTF = layer(zero_padding(x_BTF, valid_BT1))
+        out_BTH: Tensor = self.conv_out(x_BTF)
+        return out_BTH
 
 
 class MSTCN2(nn.Module):
@@ -81,28 +79,26 @@ class MSTCN2(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.conv_1x1_in = None if input_dim is None else nn.Conv1d(input_dim, inner_dim, 1)
+        self.conv_1x1_in = None if input_dim is None else PointConv(input_dim, inner_dim)
 
-        def dilated(dilation: int) -> nn.Conv1d:
-            return nn.Conv1d(inner_dim, inner_dim, 3, padding=dilation, dilation=dilation, groups=groups)
+        def dilated(dilation: int) -> DilatedConv:
+            return DilatedConv(inner_dim, dilation=dilation, groups=groups)
 
         self.conv_dilated_1 = nn.ModuleList(dilated(2 ** (num_layers - 1 - i)) for i in range(num_layers))
         self.conv_dilated_2 = nn.ModuleList(dilated(2**i) for i in range(num_layers))
-        self.conv_fusion = nn.ModuleList(nn.Conv1d(2 * inner_dim, inner_dim, 1) for _ in range(num_layers))
-        self.dropout = nn.Dropout(dropout)
-        self.conv_out = nn.Conv1d(inner_dim, out_dim, 1)
+        self.conv_fusion = nn.ModuleList(PointConv(2 * inner_dim, inner_dim) for _ in range(num_layers))
+        self.dropout = Dropout(dropout)
+        self.conv_out = PointConv(inner_dim, out_dim)
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        valid_B1T = None if valid_BT is None else valid_BT[:, None]
-        x_BFT = x_BTD.transpose(1, 2)
-        if self.conv_1x1_in is not None:
-            x_BFT = self.conv_1x1_in(x_BFT)
+        valid_BT1 = None if valid_BT is None else valid_BT[..., None]
+        x_BTF = x_BTD if self.conv_1x1_in is None else self.conv_1x1_in(x_BTD)
         last = len(self.conv_fusion) - 1
         layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
         for i, (far, near, fusion) in enumerate(layers):
-            x_BFT = zero_padding(x_BFT, valid_B1T)
-            update_BFT = torch.relu(fusion(torch.cat([far(x_BFT), near(x_BFT)], dim=1)))
-            x_BFT = x_BFT + (update_BFT if i == last else self.dropout(update_BFT))
-        out_BHT: Tensor = self.conv_out(x_BFT)
-        return out_BHT.transpose(1, 2)
+            x_BTF = zero_padding(x_BTF, valid_BT1)
+            update_BTF = torch.relu(fusion(torch.cat([far(x_BTF), near(x_BTF)], dim=-1)))
+            x_BTF = x_BTF + (update_BTF if i == last else self.dropout(update_BTF))
+        out_BTH: Tensor = self.conv_out(x_BTF)
+        return out_BTH

@@ -10,7 +10,7 @@ from torch import nn
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.config import recipe
-from fact.errors import ConfigError, FeatureError
+from fact.errors import ConfigError, FeatureError, MatchError
 from fact.loss import MatchCriterion, SegmentTarget
 
 CLASSES, WIDTH = 4, 5
@@ -56,6 +56,14 @@ def test_a_saved_state_dict_restores_the_answer(small_config):
     other = FACT(small_config(), WIDTH, CLASSES).eval()
     other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     assert torch.equal(other.predict(features).scores, model.predict(features).scores)
+
+
+def test_a_whole_model_and_its_output_survive_pickling(small_config):
+    model, features, file = model_of(small_config()).eval(), torch.randn(20, WIDTH), io.BytesIO()
+    torch.save((model, model(features)), file)
+    twin, output = torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+    assert torch.equal(twin.predict(features).scores, model.predict(features).scores)
+    assert torch.equal(output.final.frame_logits, model(features).final.frame_logits)
 
 
 def test_threads_share_a_model(small_config):
@@ -142,6 +150,53 @@ def test_videos_of_few_steps_train_and_are_labelled(small_config, block, num_ste
     assert loss.isfinite()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert model.eval().predict(torch.randn(num_steps, WIDTH)).labels.shape == (1, num_steps)
+
+
+@pytest.mark.parametrize("branch", ["m", "m2"])
+def test_a_video_shorter_than_every_large_dilation_is_as_if_zeros_surrounded_it(small_config, branch):
+    # Ten layers as published look up to 512 steps away; alone, and padded to more steps than that.
+    kinds = {"f": branch, "f_layers": 10}
+    model = model_of(small_config(FACT={"block": "iuU"}, Bi=kinds, Bu=kinds, BU=kinds)).double().eval()
+    features = torch.randn(3, WIDTH, dtype=torch.float64)
+    padded, valid = torch.zeros(1, 1200, WIDTH, dtype=torch.float64), torch.arange(1200)[None] < 3
+    padded[0, :3] = features
+    found = model(padded, valid).final.frame_logits[:, :3]
+    torch.testing.assert_close(found, model(features).final.frame_logits, atol=1e-9, rtol=1e-9)
+
+
+def test_a_class_absent_from_training_stays_predictable_and_finite(small_config):
+    config = small_config(CLIP={"temp": 0.1})
+    torch.manual_seed(0)
+    model = FACT_CLIP(config, WIDTH, CLASSES, text_embeddings=torch.eye(CLASSES))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    features, labels = torch.randn(24, WIDTH), torch.arange(24) // 6 % 2  # classes 2 and 3 never occur
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = total(model, features, labels)
+        loss.backward()
+        optimizer.step()
+    assert loss.isfinite()
+    for prediction in (model.eval().predict(features), model.eval_with_clip(features)):
+        assert prediction.scores.isfinite().all()
+        assert set(prediction.labels.unique().tolist()) <= {0, 1}
+        torch.testing.assert_close(prediction.scores.sum(-1), torch.ones(1, 24))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e6])
+def test_features_of_any_size_keep_losses_and_gradients_finite(small_config, scale):
+    model = model_of(small_config())
+    loss = total(model, scale * torch.randn(15, WIDTH), labels_of(15))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_weights_that_are_not_finite_are_an_error_of_the_matching(small_config):
+    model = model_of(small_config())
+    with torch.no_grad():
+        model.block_list[0].frame_branch.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(MatchError, match=r"video 0 .* not finite"):
+        total(model, torch.randn(9, WIDTH), labels_of(9))
 
 
 @pytest.mark.parametrize("rule", ["o2o", "o2m"])

@@ -1,6 +1,7 @@
 """The rules of FACT.md sections 7 and 8 on outputs made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from fact.blocks import FACT, FACT_CLIP
 from fact.errors import ConfigError
 from fact.loss import SegmentTarget
 from fact.outputs import BlockOutput, FactOutput
-from fact.predict import PredictedSegment, predict, predict_with_texts
+from fact.predict import PredictedSegment, predict, predict_texts, predict_with_texts
 
 
 def output_of(frame_probs, token_probs, attention, *, transcript=None, projected=None, texts=None):
@@ -29,6 +30,7 @@ def output_of(frame_probs, token_probs, attention, *, transcript=None, projected
         valid=torch.ones(frame.shape[:2], dtype=torch.bool),
         lengths=(frame.shape[1],) * len(frame),
         token_valid=torch.ones(token.shape[:2], dtype=torch.bool),
+        token_lengths=(token.shape[1],) * len(token),
         transcript=None if transcript is None else torch.tensor(transcript),
         projected=projected,
         text_embeddings=texts,
@@ -102,17 +104,38 @@ def test_fusion_by_segments_reaches_a_class_that_was_never_seen(looks_unseen):
     torch.testing.assert_close(prediction.scores.sum(-1), torch.ones(1, 6))
 
 
+def test_fusion_by_path_reaches_it_too_and_a_price_keeps_it_from_flickering(looks_unseen):
+    prediction = fused(looks_unseen, "path")
+    assert prediction.labels.tolist() == [[0, 0, 0, 2, 2, 2]]
+    projected = looks_unseen.projected.clone()
+    projected[0, 4] = torch.eye(3)[1]  # one step in the middle of a segment looks like another class
+    noisy = replace(looks_unseen, projected=projected)
+    steps = {"frame_weight": 0.1, "temperature": 0.1, "unseen_classes": (2,), "fusion": "path"}
+    assert predict_with_texts(noisy, switch_cost=0.0, **steps).labels.tolist() == [[0, 0, 0, 2, 1, 2]]
+    assert predict_with_texts(noisy, switch_cost=6.0, **steps).labels.tolist() == [[0, 0, 0, 2, 2, 2]]
+
+
+def test_other_texts_than_those_of_training_can_be_asked_for(looks_unseen):
+    texts = torch.tensor([[0.0, 0.0, 5.0], [2.0, 0.0, 0.0]])
+    prediction = predict_texts(looks_unseen, texts, temperature=0.1)
+    assert prediction.labels.tolist() == [[1, 1, 1, 0, 0, 0]]
+    assert (prediction.confidence > 0.99).all()
+    with pytest.raises(ConfigError, match="width 3"):
+        predict_texts(looks_unseen, torch.ones(2, 4), temperature=0.1)
+
+
 def test_published_fusion_does_not_reach_it(looks_unseen):
     assert fused(looks_unseen, "published").labels.tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
-def test_fusion_by_segments_without_unseen_classes_is_the_plain_rule(looks_unseen):
+def test_without_unseen_classes_fusion_is_the_plain_rule(looks_unseen):
     plain = predict(looks_unseen, frame_weight=0.1)
-    assert torch.equal(fused(looks_unseen, "segments", unseen=()).scores, plain.scores)
+    for fusion in ("path", "segments"):
+        assert torch.equal(fused(looks_unseen, fusion, unseen=()).scores, plain.scores)
 
 
 def test_an_unknown_fusion_lists_those_there_are(looks_unseen):
-    with pytest.raises(ConfigError, match="segments, published"):
+    with pytest.raises(ConfigError, match="path, segments, published"):
         fused(looks_unseen, "best")
 
 
@@ -136,6 +159,6 @@ def test_a_transcript_is_followed_with_texts_too(small_config):
     config = small_config(FACT={"trans": True, "ntoken": 0}, Loss={"match": "seq"})
     model = FACT_CLIP(config, 5, 4, text_embeddings=torch.randn(4, 6)).eval()
     target = SegmentTarget.from_labels(torch.tensor([0, 0, 3, 3]), num_classes=4)
-    for fusion in ("segments", "published"):
+    for fusion in ("path", "segments", "published"):
         labels = model.eval_with_clip(torch.randn(4, 5), target.transcript, fusion).labels
         assert set(labels[0].tolist()) <= {0, 3}
