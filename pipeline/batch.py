@@ -1,6 +1,6 @@
 """Videos of different lengths as one padded batch: the only place where padding is decided."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,14 @@ class Sample:
     """float32, standardised."""
     labels_T: Tensor
     """int64 class ids."""
+
+    def to(self, device: torch.device) -> "Sample":
+        """The sample on another device."""
+        return Sample(
+            video_id=self.video_id,
+            features_TD=self.features_TD.to(device),
+            labels_T=self.labels_T.to(device),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,20 +53,11 @@ class Batch:
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Pad videos of different lengths into one batch."""
-    lengths_B = torch.tensor([len(sample.features_TD) for sample in samples])
     features_BTD = pad_sequence([sample.features_TD for sample in samples], batch_first=True)
+    lengths_B = torch.tensor([len(sample.features_TD) for sample in samples], device=features_BTD.device)
     return Batch(
         video_ids=tuple(sample.video_id for sample in samples),
         features_BTD=features_BTD,
         labels_BT=pad_sequence([sample.labels_T for sample in samples], batch_first=True),
-        valid_BT=torch.arange(features_BTD.shape[1]) < lengths_B[:, None],
+        valid_BT=torch.arange(features_BTD.shape[1], device=features_BTD.device) < lengths_B[:, None],
     )
-
-
-def shuffled_batches(
-    samples: Sequence[Sample], *, batch_size: int, generator: torch.Generator
-) -> Iterator[Batch]:
-    """Every video once, in an order drawn from ``generator``; the last batch may be smaller."""
-    order = torch.randperm(len(samples), generator=generator).tolist()
-    for start in range(0, len(order), batch_size):
-        yield collate([samples[index] for index in order[start : start + batch_size]])

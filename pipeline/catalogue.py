@@ -5,17 +5,25 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from pipeline.decode_rules import DecodeRules, OnCorrupt
 from pipeline.errors import DatasetError, VideoError
+from pipeline.guard import probe_guarded
 from pipeline.listing import list_videos, printable
-from pipeline.probe import PROBE_VERSION, VideoFacts, probe_video
+from pipeline.probe import PROBE_VERSION, VideoFacts, check_file
+from pipeline.remote_videos import origin
 from storage.catalogue import CatalogueRow, update_catalogue
 from storage.errors import StorageError
 from storage.keys import digest_of
+from storage.places import Place
 from storage.store import Store
 from storage.timelines import read_timeline, write_timeline
 
 log = logging.getLogger(__name__)
+
+CORRUPT_RULES: tuple[OnCorrupt, ...] = get_args(OnCorrupt)
+"""Every rule for damaged videos under which a timeline may have been stored, in the order of preference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,20 +51,21 @@ class Candidates:
     """Text files that do not claim to be videos."""
 
 
-def find_videos(folder: Path) -> Candidates:
-    """The files directly in ``folder`` that may be videos, by id.
+def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
+    """The files in ``folder`` that may be videos, by id; those of deeper folders have these in their ids.
 
     Raises:
         DatasetError: The folder is missing or empty.
     """
-    listing = list_videos(folder)
+    listing = list_videos(folder, recursive=recursive)
     by_id: dict[str, Path] = {}
     failed: dict[Path, str] = {}
     for path in listing.videos:
-        other = by_id.setdefault(path.stem, path)
+        video_id = path.relative_to(folder).with_suffix("").as_posix()
+        other = by_id.setdefault(video_id, path)
         if other != path:
             failed[path] = (
-                f"{path}: the video id {path.stem!r} is already that of {other.name}. Rename one of them."
+                f"{path}: the video id {video_id!r} is already that of {other.name}. Rename one of them."
             )
     if not by_id:
         raise DatasetError(
@@ -65,14 +74,25 @@ def find_videos(folder: Path) -> Candidates:
     return Candidates(by_id=by_id, failed=failed, not_videos=listing.not_videos)
 
 
-def open_video(path: Path, *, store: Store) -> Video:
-    """The video at ``path``, probed unless the store already knows its content.
+def timeline_key(video_hash: str, *, on_corrupt: OnCorrupt) -> str:
+    """Name of the timeline of a video with this content, probed under this rule for damaged videos."""
+    return digest_of({"video": video_hash, "version": PROBE_VERSION, "on_corrupt": on_corrupt})
+
+
+def open_video(path: Path, *, store: Store, rules: DecodeRules | None = None) -> Video:
+    """The video at ``path``, probed in a guarded process unless the store already knows its content.
+
+    Args:
+        path: The file.
+        store: Where what was found is kept.
+        rules: What decoding may cost, and what becomes of a damaged video; without them the video is taken as
+            the store knows it from an extraction, whatever the rules were then.
 
     Raises:
         VideoError: The file cannot be read as a video; the catalogue keeps the reason.
     """
     try:
-        video = _open_video(path, store=store)
+        video = _open_video(path, store=store, rules=rules)
     except VideoError as error:
         update_catalogue(store.catalogue_path, [_plain_row(path, status="failed", error=error)])
         raise
@@ -80,7 +100,15 @@ def open_video(path: Path, *, store: Store) -> Video:
     return video
 
 
-def probe_all(given: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
+def known_video(path: Path, *, store: Store, rules: DecodeRules | None = None) -> Video | None:
+    """The video at ``path`` if the store knows its content; nothing is probed and the catalogue stays as it is."""
+    try:
+        return known_content(path, store.digests.digest(path), rules=rules, store=store)
+    except OSError:
+        return None
+
+
+def probe_all(given: Sequence[Path], *, store: Store, recursive: bool = False) -> list[CatalogueRow]:
     """A row for every file, and for every regular file of every folder, good or bad.
 
     Raises:
@@ -91,7 +119,7 @@ def probe_all(given: Sequence[Path], *, store: Store) -> list[CatalogueRow]:
         if not path.is_dir():
             rows.append(_probe_row(path, store=store))
             continue
-        listing = list_videos(path)
+        listing = list_videos(path, recursive=recursive)
         rows += [_probe_row(file, store=store) for file in listing.videos]
         rows += [_plain_row(file, status="not a video") for file in listing.not_videos]
     return rows
@@ -107,45 +135,83 @@ def _probe_row(path: Path, *, store: Store) -> CatalogueRow:
 def _plain_row(path: Path, *, status: str, error: Exception | None = None) -> CatalogueRow:
     return CatalogueRow(
         id=printable(path.stem),
-        path=printable(path.absolute()),
+        path=printable(origin(path)),
         status=status,
         error=None if error is None else str(error),
     )
 
 
-def _open_video(path: Path, *, store: Store) -> Video:
+def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video:
     if printable(path) != str(path):
         raise VideoError(f"{printable(path)}: the path is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
         # The prober's own words for a missing file or a folder.
-        probe_video(path)
+        check_file(path)
+    video_hash = _digest(path, store=store)
+    known = known_content(path, video_hash, rules=rules, store=store)
+    if known is not None:
+        return known
+    facts = probe_guarded(path, rules=rules)
+    check_unchanged(path, video_hash, store=store)
+    described = {
+        field.name: getattr(facts, field.name)
+        for field in dataclasses.fields(facts)
+        if field.name != "frame_times"
+    }
+    target = _timelines(video_hash, rules=rules, store=store)[0]
+    write_timeline(target, frame_times=facts.frame_times, facts=described)
+    return Video(id=path.stem, path=path, video_hash=video_hash, facts=facts)
+
+
+def known_content(
+    path: Path, video_hash: str, *, store: Store, rules: DecodeRules | None = None
+) -> Video | None:
+    """The video at ``path``, whose content has this hash, if the store knows that content."""
+    targets = _timelines(video_hash, rules=rules, store=store)
+    known = next((target for target in targets if target.exists()), None)
+    if known is None:
+        return None
+    stored = read_timeline(known)
+    facts = VideoFacts(frame_times=stored.frame_times, **stored.facts)
+    return Video(id=path.stem, path=path, video_hash=video_hash, facts=facts)
+
+
+def _timelines(video_hash: str, *, rules: DecodeRules | None, store: Store) -> list[Place]:
+    """Where the frame times of this content may lie; under any rules where none are given, the strict ones first."""
+    return [
+        store.timeline_path(timeline_key(video_hash, on_corrupt=policy))
+        for policy in (CORRUPT_RULES if rules is None else (rules.on_corrupt,))
+    ]
+
+
+def check_unchanged(path: Path, video_hash: str, *, store: Store) -> None:
+    """Make sure that what was read of a file is of the content with this hash; reads it again only if touched.
+
+    Raises:
+        VideoError: It changed meanwhile.
+    """
+    if _digest(path, store=store) != video_hash:
+        raise VideoError(f"{path}: changed while it was read. Run the same command when it is complete.")
+
+
+def _digest(path: Path, *, store: Store) -> str:
     try:
-        video_hash = store.digests.digest(path)
+        return store.digests.digest(path)
     except OSError as error:
         raise VideoError(
             f"{path}: the file cannot be read ({error.strerror}). Check its permissions."
         ) from error
-    target = store.timeline_path(digest_of({"video": video_hash, "version": PROBE_VERSION}))
-    if target.exists():
-        stored = read_timeline(target)
-        facts = VideoFacts(frame_times=stored.frame_times, **stored.facts)
-    else:
-        facts = probe_video(path)
-        described = {
-            field.name: getattr(facts, field.name)
-            for field in dataclasses.fields(facts)
-            if field.name != "frame_times"
-        }
-        write_timeline(target, frame_times=facts.frame_times, facts=described)
-    return Video(id=path.stem, path=path, video_hash=video_hash, facts=facts)
 
 
 def _row(video: Video) -> CatalogueRow:
     facts = video.facts
     return CatalogueRow(
         id=video.id,
-        path=str(video.path.absolute()),
+        path=origin(video.path),
         status="ok",
+        error=f"corrupt after frame {facts.num_frames} of {facts.promised_frames}; the part before is taken"
+        if facts.is_cut
+        else None,
         video_hash=video.video_hash,
         size_bytes=facts.size_bytes,
         container=facts.container,

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.clip_models import clip_config, tag_config
+from pipeline.device import check_precision
 from pipeline.errors import WeightsError
-from pipeline.preprocess import ClipPreprocessing
+from pipeline.preprocess import ClipPreprocessing, upload
+from pipeline.profiles import Precision
 from pipeline.weights import ResolvedWeights
 
 _TEXT_BATCH = 64
 
 
+_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -32,6 +35,7 @@ class ClipEncoder:
         preprocessing: How it wants its pictures.
         tokenizer: Sentences to token ids, as the model wants them.
         device: Where the model is.
+        precision: Type of the image tower's arithmetic; sentences are always encoded in float32.
     """
 
     def __init__(
@@ -42,23 +46,35 @@ class ClipEncoder:
         preprocessing: ClipPreprocessing,
         tokenizer: Any,  # noqa: ANN401  (three unrelated classes in open_clip)
         device: torch.device,
+        precision: Precision = "float32",
     ) -> None:
         self.name = name
         self.preprocessing = preprocessing
         self._model: Any = model
         self._tokenizer = tokenizer
         self._device = device
+        self._dtype = _AUTOCAST[precision]
 
     @property
     def logit_scale(self) -> float:
         """What cosine similarities are multiplied by before the softmax."""
         return float(self._model.logit_scale.exp())
 
+    def preprocess(self, frames: Tensor) -> Tensor:
+        """RGB pictures (n, H, W, 3) uint8 to images (n, 3, size, size) float32, on their device."""
+        return self.preprocessing(frames)
+
     @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Embeddings (n, W) float32, unnormalised, of preprocessed images, on the device."""
+        enabled = self._dtype is not None
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=enabled):
+            embeddings: Tensor = self._model.encode_image(images.to(self._device))
+        return embeddings.float()
+
     def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeddings (n, W) float32, unnormalised, of RGB pictures (n, H, W, 3)."""
-        images = self.preprocessing(frames, device=self._device)
-        return _to_numpy(self._model.encode_image(images))
+        return _to_numpy(self.encode_images(self.preprocess(upload(frames, device=self._device))))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -68,13 +84,16 @@ class ClipEncoder:
         return np.concatenate([_to_numpy(self._model.encode_text(batch)) for batch in tokens])
 
 
-def load_clip(weights: ResolvedWeights, *, device: torch.device) -> ClipEncoder:
+def load_clip(
+    weights: ResolvedWeights, *, device: torch.device, precision: Precision = "float32"
+) -> ClipEncoder:
     """Build the model that resolved weights are for, and load them.
 
     Raises:
-        SettingsError: open_clip lists no such model.
+        SettingsError: open_clip lists no such model, or the device cannot compute in this precision.
         WeightsError: The weights do not fit, or the model needs a package or file that is not here.
     """
+    check_precision(precision, device=device)
     name = weights.network.removeprefix("clip/")
     try:
         model, tokenizer = (
@@ -91,6 +110,7 @@ def load_clip(weights: ResolvedWeights, *, device: torch.device) -> ClipEncoder:
         preprocessing=_preprocessing(model),
         tokenizer=tokenizer,
         device=device,
+        precision=precision,
     )
 
 

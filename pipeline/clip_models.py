@@ -7,7 +7,6 @@ from typing import Any
 import open_clip
 from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
-from rapidfuzz import process
 
 from pipeline.errors import SettingsError, WeightsError
 from pipeline.weights import Digest, ResolvedWeights
@@ -30,6 +29,8 @@ def clip_config(name: str) -> dict[str, Any]:
         SettingsError: open_clip lists no such model; the message names the nearest.
     """
     if name not in open_clip.list_models():
+        from rapidfuzz import process
+
         near = [match for match, _, _ in process.extract(name, open_clip.list_models(), limit=3)]
         raise SettingsError(f"open_clip knows no CLIP model {name!r}. Did you mean {', '.join(near)}?")
     return dict(open_clip.get_model_config(name))

@@ -4,7 +4,7 @@
 out quickly; ``load_labelled`` reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +14,25 @@ from numpy.typing import NDArray
 from pipeline.alignment import join_by_time, step_labels
 from pipeline.catalogue import Video, find_videos, open_video
 from pipeline.errors import DatasetError, PipelineError
+from pipeline.imported import Recording, RowFacts
 from pipeline.inputs import ModelInput, feature_key
-from pipeline.labels import ClassList, fit_labels, read_labels
+from pipeline.label_segments import labels_of_segments
+from pipeline.labels import ClassList, Split, fit_labels, read_labels, read_mapping, read_split
 from pipeline.metrics import segment_bounds
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import DatasetSettings
+from storage.datasets import StoredDataset, read_dataset
 from storage.errors import MissingArtefactError, StorageError
 from storage.features import read_feature_metadata, read_features
+from storage.segments import read_segments
 from storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StoredVideo:
-    """A video whose features are in the store."""
+    """A video, or a recording without one, whose features are in the store."""
 
-    video: Video
+    video: Video | Recording
     inputs: tuple[ModelInput, ...]
     keys: tuple[str, ...]
     """Key of each input's features."""
@@ -42,13 +46,13 @@ class LabelledSource:
     labels: NDArray[np.int64]
     """(n,) class ids of the first n video frames."""
     label_digest: str
-    """SHA-256 of the label file."""
+    """SHA-256 of the label file, or the key of imported labels."""
     num_classes: int
     note: str
     """What was cut to make the labels fit, or an empty string."""
 
     @property
-    def video(self) -> Video:
+    def video(self) -> Video | Recording:
         """The video."""
         return self.stored.video
 
@@ -99,6 +103,14 @@ def find_stored(path: Path, *, inputs: Sequence[ModelInput], store: Store) -> St
     return StoredVideo(video=video, inputs=tuple(inputs), keys=keys)
 
 
+def stored_recording(video_id: str, dataset: StoredDataset, *, inputs: Sequence[ModelInput]) -> StoredVideo:
+    """The features of an imported recording; it must be in the data set."""
+    recording = dataset.recordings[video_id]
+    facts = RowFacts.of(recording.num_frames, fps=dataset.fps)
+    video = Recording(id=video_id, video_hash=recording.content, facts=facts)
+    return StoredVideo(video=video, inputs=tuple(inputs), keys=(recording.features,))
+
+
 def load_features(stored: StoredVideo, *, sample_rate: int, store: Store) -> VideoFeatures:
     """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step."""
     read = [
@@ -107,6 +119,39 @@ def load_features(stored: StoredVideo, *, sample_rate: int, store: Store) -> Vid
     ]
     times, features = join_by_time([part.time for part in read], [part.feature for part in read])
     return VideoFeatures(step_times=times[::sample_rate], features=features[::sample_rate])
+
+
+def dataset_classes(dataset: DatasetSettings, *, store: Store) -> ClassList:
+    """The classes of a data set, imported or in files.
+
+    Raises:
+        LabelError: The mapping cannot be read.
+        MissingArtefactError: No such data set was imported.
+    """
+    if dataset.imported:
+        return ClassList(read_dataset(store, dataset.imported).classes)
+    return read_mapping(dataset.place("mapping"))
+
+
+def dataset_split(dataset: DatasetSettings, *, store: Store) -> Split:
+    """The chosen split of a data set, imported or in files.
+
+    Raises:
+        LabelError: A bundle cannot be used.
+        DatasetError: The imported data set has no such split.
+        MissingArtefactError: No such data set was imported.
+    """
+    if dataset.splits is not None:
+        return read_split(dataset.splits, dataset.split)
+    splits = read_dataset(store, dataset.imported).splits
+    if dataset.split not in splits:
+        known = ", ".join(splits) or "none"
+        raise DatasetError(
+            f"The imported data set {dataset.imported!r} has no split {dataset.split!r} (it has: {known}). "
+            "Give one of them with --split, or a folder of bundles with --splits."
+        )
+    split = splits[dataset.split]
+    return Split(name=dataset.split, train=split.train, test=split.test)
 
 
 def survey_part(
@@ -122,22 +167,25 @@ def survey_part(
     Raises:
         DatasetError: The folder of videos is missing or empty.
     """
-    candidates = find_videos(dataset.videos)
+    survey = _imported_survey if dataset.has_features else _video_survey
+    look = survey(dataset, inputs=inputs, classes=classes, store=store)
     sources: list[LabelledSource] = []
     outcomes: list[VideoOutcome] = []
     for video_id in video_ids:
         try:
-            path = candidates.by_id.get(video_id)
-            if path is None:
-                raise DatasetError(
-                    f"{dataset.splits}: split {dataset.split!r} names video {video_id!r}, which is not in "
-                    f"{dataset.videos}. Add the video, or remove the line from the split."
-                )
-            sources.append(_survey_video(path, dataset=dataset, inputs=inputs, classes=classes, store=store))
+            sources.append(look(video_id))
             outcomes.append(VideoOutcome(video=video_id, status="done"))
         except (PipelineError, StorageError) as error:
             outcomes.append(VideoOutcome(video=video_id, status="failed", reason=str(error)))
     return Survey(sources=tuple(sources), outcomes=tuple(outcomes))
+
+
+def load_samples(
+    sources: Sequence[LabelledSource], *, every: int, store: Store
+) -> list[tuple[VideoFeatures, NDArray[np.int64]]]:
+    """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised."""
+    loaded = [load_features(source.stored, sample_rate=every, store=store) for source in sources]
+    return [(video, labels_by_step(source, video)) for source, video in zip(sources, loaded, strict=True)]
 
 
 def labels_by_step(source: LabelledSource, loaded: VideoFeatures) -> NDArray[np.int64]:
@@ -150,21 +198,109 @@ def labels_by_step(source: LabelledSource, loaded: VideoFeatures) -> NDArray[np.
     )
 
 
-def _survey_video(
-    path: Path, *, dataset: DatasetSettings, inputs: Sequence[ModelInput], classes: ClassList, store: Store
-) -> LabelledSource:
-    label_file = dataset.labels / f"{path.stem}.txt"
-    if not label_file.is_file():
-        raise DatasetError(
-            f"{path}: there are no labels at {label_file}. Add the file, or remove the video from the split."
+def _video_survey(
+    dataset: DatasetSettings, *, inputs: Sequence[ModelInput], classes: ClassList, store: Store
+) -> Callable[[str], LabelledSource]:
+    """How one video of a folder is looked at."""
+    folder = dataset.place("videos")
+    candidates = find_videos(folder)
+    labels_of = label_reader(dataset, classes=classes, store=store)
+
+    def look(video_id: str) -> LabelledSource:
+        path = candidates.by_id.get(video_id)
+        if path is None:
+            raise DatasetError(
+                f"{dataset.splits or dataset.imported}: split {dataset.split!r} names video {video_id!r}, which is "
+                f"not in {folder}. Add the video, or remove the line from the split."
+            )
+        labels = labels_of(path)
+        stored = find_stored(path, inputs=inputs, store=store)
+        fitted = fit_labels(labels.ids, num_frames=stored.video.facts.num_frames, source=labels.source)
+        return LabelledSource(
+            stored=stored,
+            labels=fitted.labels,
+            label_digest=labels.digest,
+            num_classes=len(classes),
+            note=fitted.note,
         )
-    labels = read_labels(label_file, classes=classes)
-    stored = find_stored(path, inputs=inputs, store=store)
-    fitted = fit_labels(labels, num_frames=stored.video.facts.num_frames, source=label_file)
+
+    return look
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FrameLabels:
+    """Labels of one video, as they were given."""
+
+    ids: NDArray[np.int64]
+    """(N,) class ids."""
+    digest: str
+    """SHA-256 of the label file, or the key of imported labels."""
+    source: str
+    """Where they are, for messages."""
+
+
+def label_reader(
+    dataset: DatasetSettings, *, classes: ClassList, store: Store
+) -> Callable[[Path], FrameLabels]:
+    """How the labels of a video are read: from its file, or as they were imported."""
+    if dataset.imported:
+        found = read_dataset(store, dataset.imported)
+
+        def imported(path: Path) -> FrameLabels:
+            recording = found.recordings.get(path.stem)
+            if recording is None:
+                raise DatasetError(
+                    f"{path}: no labels of this video were imported into data set {found.name!r}. "
+                    "Import them, or remove the video from the split."
+                )
+            target = store.label_path(recording.labels)
+            ids = labels_of_segments(read_segments(target)[0], classes=classes, source=str(target))
+            return FrameLabels(ids=ids, digest=recording.labels, source=str(target))
+
+        return imported
+    folder = dataset.place("labels")
+
+    def from_file(path: Path) -> FrameLabels:
+        label_file = folder / f"{path.stem}.txt"
+        if not label_file.is_file():
+            raise DatasetError(
+                f"{path}: there are no labels at {label_file}. Add the file, or remove the video from the split."
+            )
+        ids = read_labels(label_file, classes=classes)
+        return FrameLabels(ids=ids, digest=store.digests.digest(label_file), source=str(label_file))
+
+    return from_file
+
+
+def _imported_survey(
+    dataset: DatasetSettings, *, inputs: Sequence[ModelInput], classes: ClassList, store: Store
+) -> Callable[[str], LabelledSource]:
+    """How one recording of an imported data set is looked at."""
+    found = read_dataset(store, dataset.imported)
+
+    def look(video_id: str) -> LabelledSource:
+        if video_id not in found.recordings:
+            raise DatasetError(
+                f"Split {dataset.split!r} names video {video_id!r}, which was not imported into data set "
+                f"{found.name!r}. Import it again with features and labels of this video."
+            )
+        return _survey_recording(video_id, found, inputs=inputs, classes=classes, store=store)
+
+    return look
+
+
+def _survey_recording(
+    video_id: str, found: StoredDataset, *, inputs: Sequence[ModelInput], classes: ClassList, store: Store
+) -> LabelledSource:
+    recording = found.recordings[video_id]
+    for item in inputs:
+        read_feature_metadata(store.feature_path(item.profile.name, recording.features))
+    path = store.label_path(recording.labels)
+    segments, _ = read_segments(path)
     return LabelledSource(
-        stored=stored,
-        labels=fitted.labels,
-        label_digest=store.digests.digest(label_file),
+        stored=stored_recording(video_id, found, inputs=inputs),
+        labels=labels_of_segments(segments, classes=classes, source=str(path)),
+        label_digest=recording.labels,
         num_classes=len(classes),
-        note=fitted.note,
+        note=recording.note,
     )

@@ -17,7 +17,12 @@ class WeightsError(PipelineError):
 
 
 class VideoError(PipelineError):
-    """A video cannot be read as asked; the message starts with its path."""
+    """A video cannot be read as asked; the message starts with its path and is one line, whatever the name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+        )
 
 
 class NotAVideoError(VideoError):
@@ -26,6 +31,15 @@ class NotAVideoError(VideoError):
 
 class CorruptVideoError(VideoError):
     """The file is a video but its pictures cannot all be decoded."""
+
+    def __init__(self, message: str, *, promised: int = 0) -> None:
+        super().__init__(message)
+        self.promised = promised
+        """Frames that the video should have, as far as it says."""
+
+
+class DecoderError(VideoError):
+    """A decoder hung, died or ran away with memory on the video, and was stopped."""
 
 
 class LabelError(PipelineError, ValueError):

@@ -4,35 +4,33 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import LabelledSource, survey_part
+from pipeline.catalogue import Video
+from pipeline.dataset import LabelledSource, dataset_classes, dataset_split, survey_part
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError
+from pipeline.evaluate_files import CONVENTIONS, score_all, score_facts
 from pipeline.inputs import inputs_of_model
-from pipeline.labels import read_mapping, read_split
-from pipeline.metrics import Convention, LabelledPrediction, Scores, evaluate
+from pipeline.metrics import LabelledPrediction
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
 from pipeline.predict import predict_frames
 from pipeline.promotion import Promotion, promote_if_better
 from pipeline.report import Failure, Report, VideoTimeline, write_report
+from pipeline.run_files import read_curves
 from pipeline.settings import RunSettings
-from pipeline.train import read_curves
 from storage.atomic import artefact_lock
 from storage.errors import MissingArtefactError
 from storage.folders import finish_folder, is_finished, read_manifest, start_folder
 from storage.keys import digest_of
-from storage.registry import Registry
+from storage.places import Place, absolute, listed
+from storage.registry import Registry, check_tracking
 from storage.runs import find_run
 from storage.store import Store
 
-EVALUATE_VERSION = 1
+EVALUATE_VERSION = 3
 """Version of the code between weights and scores; part of every evaluation's key."""
-
-CONVENTIONS: tuple[Convention, ...] = ("mstcn", "fact")
-"""The named conventions every report shows, the headline first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,10 +40,14 @@ class EvaluateOutcome:
     run: str
     evaluated: bool
     """False where this evaluation was already there."""
-    folder: Path
+    folder: Place
     """Folder with ``report.html``, ``report.json`` and ``report.md``."""
     scores: dict[str, dict[str, float]]
     """Percent by name, by convention."""
+    intervals: dict[str, dict[str, list[float] | None]]
+    """95 % interval by name, by convention."""
+    zero_shot: dict[str, dict[str, dict[str, float | None]]]
+    """Percent by name for seen, unseen and their harmonic mean, by convention; empty where no class was held out."""
     promotion: Promotion
     """The registered version, the champion now, and why."""
     outcomes: tuple[VideoOutcome, ...]
@@ -54,23 +56,28 @@ class EvaluateOutcome:
     """Sentences worth showing: labels that were cut, random weights."""
 
 
-def evaluate_run(settings: RunSettings, *, run: str) -> EvaluateOutcome:
+def evaluate_run(
+    settings: RunSettings, *, run: str, promote: bool = True, videos_beside: str = ""
+) -> EvaluateOutcome:
     """Score a finished run on the test videos, write the report, register it and choose the champion.
 
     Args:
         settings: The data set; features are those the run was trained with.
         run: Key of the run.
+        promote: Whether it becomes champion where its scores are the best; else only a first model does.
+        videos_beside: Where the report's page finds the video files; see ``Report.videos_beside``.
 
     Raises:
         DatasetError: No test video can be used, or the mapping has other classes than the model.
     """
     store = Store(settings.store)
+    check_tracking(store)
     folder = store.run_folder(run)
     trained = read_manifest(folder)
     description = read_description(folder)
-    classes = read_mapping(settings.dataset.mapping)
-    _check_classes(description, classes.names, source=settings.dataset.mapping)
-    split = read_split(settings.dataset.splits, settings.dataset.split)
+    classes = dataset_classes(settings.dataset, store=store)
+    _check_classes(description, classes.names, source=settings.dataset.class_source)
+    split = dataset_split(settings.dataset, store=store)
     inputs = inputs_of_model(description.inputs)
     survey = survey_part(split.test, dataset=settings.dataset, inputs=inputs, classes=classes, store=store)
     failed = failures(survey.outcomes)
@@ -78,26 +85,38 @@ def evaluate_run(settings: RunSettings, *, run: str) -> EvaluateOutcome:
         raise DatasetError(
             f"None of the {len(failed)} test videos can be used; the first: {failed[0].reason}"
         )
-    _check_untrained(survey.sources, trained=trained, run=run)
-    target = store.evaluation_folder(_key(run, survey.sources, failed))
+    check_untrained(survey.sources, trained=trained, run=run)
+    target = store.evaluation_folder(evaluation_key(run, survey.sources, failed, videos_beside=videos_beside))
     with artefact_lock(target):
         evaluated = not is_finished(target)
         if evaluated:
-            _evaluate_into(target, settings=settings, run=run, sources=survey.sources, failed=failed)
-    scores: dict[str, dict[str, float]] = read_manifest(target)["scores"]
-    promotion = _register(settings, run=run, sources=survey.sources, scores=scores[CONVENTIONS[0]])
+            _evaluate_into(
+                target,
+                settings=settings,
+                run=run,
+                videos_beside=videos_beside,
+                sources=survey.sources,
+                failed=failed,
+            )
+    found = read_manifest(target)
+    scores: dict[str, dict[str, float]] = found["scores"]
+    promotion = _register(
+        settings, run=run, sources=survey.sources, scores=scores[CONVENTIONS[0]], promote=promote
+    )
     return EvaluateOutcome(
         run=run,
         evaluated=evaluated,
         folder=target,
         scores=scores,
+        intervals=found["intervals"],
+        zero_shot=found["zero_shot"],
         promotion=promotion,
         outcomes=survey.outcomes,
         notes=(*(source.note for source in survey.sources if source.note), *description.notices),
     )
 
 
-def _check_classes(description: ModelDescription, names: Sequence[str], *, source: Path) -> None:
+def _check_classes(description: ModelDescription, names: Sequence[str], *, source: str) -> None:
     if description.class_names != tuple(names):
         raise DatasetError(
             f"The model knows {len(description.class_names)} classes ({', '.join(description.class_names[:3])}, ...), "
@@ -105,7 +124,17 @@ def _check_classes(description: ModelDescription, names: Sequence[str], *, sourc
         )
 
 
-def _check_untrained(sources: Sequence[LabelledSource], *, trained: Mapping[str, Any], run: str) -> None:
+def check_untrained(sources: Sequence[LabelledSource], *, trained: Mapping[str, Any], run: str) -> None:
+    """Refuse to score a run on a video that it was trained on, under whatever name.
+
+    Args:
+        sources: The test videos.
+        trained: Manifest of the run.
+        run: Its key.
+
+    Raises:
+        DatasetError: One of them was trained on.
+    """
     # Keys of features hold the digest of the video's content: a copy under another name is found too.
     content = {key for keys in trained["videos"].values() for key in keys}
     shared = sorted(
@@ -120,22 +149,27 @@ def _check_untrained(sources: Sequence[LabelledSource], *, trained: Mapping[str,
         )
 
 
-def _key(run: str, sources: Sequence[LabelledSource], failed: Sequence[VideoOutcome]) -> str:
+def evaluation_key(
+    run: str, sources: Sequence[LabelledSource], failed: Sequence[VideoOutcome], *, videos_beside: str = ""
+) -> str:
+    """Name of the evaluation of a run on some labelled videos, without those that failed."""
     return digest_of(
         {
             "version": EVALUATE_VERSION,
             "run": run,
             "videos": [[source.video.id, *source.stored.keys, source.label_digest] for source in sources],
             "failed": [[outcome.video, outcome.reason] for outcome in failed],
+            "videos beside": videos_beside,
         }
     )
 
 
 def _evaluate_into(
-    folder: Path,
+    folder: Place,
     *,
     settings: RunSettings,
     run: str,
+    videos_beside: str,
     sources: Sequence[LabelledSource],
     failed: Sequence[VideoOutcome],
 ) -> None:
@@ -149,26 +183,25 @@ def _evaluate_into(
         for timeline in timelines
         if timeline.truth is not None
     ]
-    scores = [
-        evaluate(
-            labelled,
-            class_names=described.class_names,
-            background=described.background,
-            convention=convention,
-        )
-        for convention in CONVENTIONS
-    ]
+    scores, zero_shot = score_all(
+        labelled,
+        class_names=described.class_names,
+        background=described.background,
+        unseen=described.config.unseen_classes,
+    )
     report = Report(
         title=settings.dataset.title,
         run_id=run,
-        created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         scores=scores,
+        zero_shot=zero_shot,
         timelines=timelines,
         epochs=read_curves(store.run_folder(run)),
         settings=settings.model_dump(mode="json") | {"model": described.config.to_mapping()},
         lineage=_lineage(store.run_folder(run), described, sources=sources),
-        notices=described.notices,
+        notices=(*described.notices, *licence_notices(described)),
         failures=[Failure(what=outcome.video, reason=outcome.reason) for outcome in failed],
+        videos_beside=videos_beside,
     )
     write_report(folder, report)
     finish_folder(
@@ -177,17 +210,10 @@ def _evaluate_into(
             "kind": "evaluation",
             "version": EVALUATE_VERSION,
             "run": run,
-            "scores": {score.convention: headline(score) for score in scores},
+            "created_at": report.created_at,
+            **score_facts(scores, zero_shot),
         },
     )
-
-
-def headline(scores: Scores) -> dict[str, float]:
-    """The figures of the papers' tables, in percent; ``Acc`` without background where there is one."""
-    figures = {"frame accuracy": scores.frame_accuracy, "edit": scores.edit}
-    if scores.foreground_accuracy is not None:
-        figures["foreground accuracy"] = scores.foreground_accuracy
-    return figures | {f"f1@{percent}": value for percent, value in scores.f1.items()}
 
 
 def _timeline(source: LabelledSource, *, model: TrainedModel, store: Store) -> VideoTimeline:
@@ -199,11 +225,12 @@ def _timeline(source: LabelledSource, *, model: TrainedModel, store: Store) -> V
         truth=source.labels,
         predicted=prediction.labels[:count],
         confidence=prediction.confidence[:count],
+        file=source.video.path.name if isinstance(source.video, Video) else "",
     )
 
 
 def _lineage(
-    run_folder: Path, described: ModelDescription, *, sources: Sequence[LabelledSource]
+    run_folder: Place, described: ModelDescription, *, sources: Sequence[LabelledSource]
 ) -> dict[str, Any]:
     trained = read_manifest(run_folder)
     return {
@@ -224,8 +251,26 @@ def _lineage(
     }
 
 
+def licence_notices(described: ModelDescription) -> tuple[str, ...]:
+    """Plain sentences on real weights: nothing says here under which licence they may be used."""
+    inputs = [
+        (f"features {item.spec}", item.weights_digest) for item in described.inputs if not item.random_weights
+    ]
+    if described.text is not None and not described.text.random_weights:
+        inputs.append((f"text embeddings of {described.text.model}", described.text.weights_digest))
+    return tuple(
+        f"No licence is on record for the weights behind {what} (SHA-256 {digest[:12]}): see that you may use them."
+        for what, digest in inputs
+    )
+
+
 def _register(
-    settings: RunSettings, *, run: str, sources: Sequence[LabelledSource], scores: Mapping[str, float]
+    settings: RunSettings,
+    *,
+    run: str,
+    sources: Sequence[LabelledSource],
+    scores: Mapping[str, float],
+    promote: bool,
 ) -> Promotion:
     store = Store(settings.store)
     folder = store.run_folder(run)
@@ -238,7 +283,10 @@ def _register(
         parameters=_parameters(read_description(folder), seed=read_manifest(folder)["seed"]),
         curves=read_curves(folder),
     )
-    return promote_if_better(registry, entry)
+    champion = registry.champions().get(entry.name)
+    if promote or champion is None:
+        return promote_if_better(registry, entry)
+    return Promotion(entry=entry, champion=champion, reason="it was only registered")
 
 
 def _parameters(described: ModelDescription, *, seed: int) -> dict[str, str]:
@@ -257,7 +305,7 @@ def _parameters(described: ModelDescription, *, seed: int) -> dict[str, str]:
 
 
 def find_evaluations(store: Store, *, run: str, model: str) -> list[dict[str, Any]]:
-    """Every evaluation of a run: its scores and where its report lies.
+    """Every evaluation of a run, the latest last: its scores and where its report lies.
 
     Args:
         store: The store.
@@ -269,12 +317,19 @@ def find_evaluations(store: Store, *, run: str, model: str) -> list[dict[str, An
     """
     key = find_run(store, run) if run else Registry(store).champion(model).run
     found = []
-    for folder in sorted((store.root / "evaluations").glob("*")):
+    for folder in listed(store.root / "evaluations", "*"):
         if not is_finished(folder):
             continue
         facts = read_manifest(folder)
         if facts["run"] == key:
-            found.append({"run": key, "scores": facts["scores"], "report": str(folder / "report.html")})
+            found.append(
+                {
+                    "run": key,
+                    **{name: facts.get(name, {}) for name in ("scores", "intervals", "zero_shot")},
+                    "created_at": facts.get("created_at", ""),
+                    "report": absolute(folder / "report.html"),
+                }
+            )
     if not found:
         raise MissingArtefactError(f"Run {key[:12]} was never evaluated. Run `factseg evaluate` on it.")
-    return found
+    return sorted(found, key=lambda facts: str(facts["created_at"]))

@@ -1,66 +1,179 @@
 """Features of many videos: what is stored is skipped, and one bad video harms no other."""
 
 import logging
-from collections.abc import Sequence
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 
 from pipeline import progress
 from pipeline.catalogue import open_video
-from pipeline.device import choose_device
+from pipeline.decode_rules import DecodeRules
+from pipeline.device import choose_devices
 from pipeline.errors import PipelineError
 from pipeline.extract import extract_video, missing_features
 from pipeline.extractors import ExtractorSet, load_extractors
+from pipeline.flow_cache import FlowCache
 from pipeline.inputs import resolve_extraction
 from pipeline.listing import printable
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import ExtractionSettings
 from storage.errors import StorageError
+from storage.places import Address, cache_folder
 from storage.store import Store
 
 log = logging.getLogger(__name__)
 
+_GIB = 2**30
+_STORED = "its features are stored"
+
+
+class _StoppedError(Exception):
+    """The run was stopped while this video was in the making."""
+
 
 def extract_batch(
-    paths: Sequence[Path], *, extraction: ExtractionSettings, store: Path
+    paths: Sequence[Path], *, extraction: ExtractionSettings, store: Address
 ) -> list[VideoOutcome]:
     """Extract the features that some videos do not have yet.
 
+    Videos are spread over the devices, and each device works on as many at once as there are workers.
+
     Args:
         paths: Video files.
-        extraction: Profiles, weights and device.
-        store: Folder of the store.
+        extraction: Profiles, weights, devices and workers.
+        store: Where the store lies.
 
     Raises:
         WeightsError: Weights cannot be had; no video could be done.
+        KeyboardInterrupt: The run was stopped; no file is half-written and no thread is left.
     """
-    opened = Store(store)
-    extractors = _extractors(extraction, store)
-    return [_extract_one(path, extractors, store=opened) for path in paths]
+    opened, rules = Store(store), extraction.decode_rules
+    teams = shared_extractors(extraction, store) * extraction.workers
+    if len(teams) == 1 or len(paths) == 1:
+        return [_extract_one(path, teams[0], store=opened, rules=rules) for path in paths]
+    return _spread(paths, teams, store=opened, rules=rules)
+
+
+def plan_batch(
+    paths: Sequence[Path], *, extraction: ExtractionSettings, store: Address
+) -> list[VideoOutcome]:
+    """What ``extract_batch`` would do: videos are probed, no feature is made and no network is built."""
+    (extractors, *_) = shared_extractors(extraction, store)
+    plan = partial(_plan, extractors=extractors, store=Store(store), rules=extraction.decode_rules)
+    return [_attempt(path, plan) for path in paths]
 
 
 @lru_cache(maxsize=1)
-def _extractors(extraction: ExtractionSettings, store: Path) -> ExtractorSet:
-    """Built once per process: batches of one run share the networks."""
+def shared_extractors(extraction: ExtractionSettings, store: Address) -> tuple[ExtractorSet, ...]:
+    """Extractors by device, once per process: batches of one run share the networks."""
     weights = resolve_extraction(extraction, store=Store(store))
-    return load_extractors(extraction.profiles, weights, device=choose_device(extraction.device))
+    devices = choose_devices(extraction.device)
+    cache = _flow_cache(extraction)
+    return tuple(
+        load_extractors(extraction.profiles, weights, device=device, flow_cache=cache) for device in devices
+    )
 
 
-def _extract_one(path: Path, extractors: ExtractorSet, *, store: Store) -> VideoOutcome:
+def _flow_cache(extraction: ExtractionSettings) -> FlowCache | None:
+    if not extraction.flow_cache:
+        return None
+    return FlowCache(cache_folder() / "optical-flow", max_bytes=int(extraction.flow_cache * _GIB))
+
+
+def _spread(
+    paths: Sequence[Path], teams: Sequence[ExtractorSet], *, store: Store, rules: DecodeRules
+) -> list[VideoOutcome]:
+    free: queue.SimpleQueue[ExtractorSet] = queue.SimpleQueue()
+    for team in teams:
+        free.put(team)
+    stop = threading.Event()
+
+    def work(path: Path) -> VideoOutcome:
+        team = free.get()
+        try:
+            return _extract_one(path, team, store=store, rules=rules, stop=stop)
+        finally:
+            free.put(team)
+
+    pool = ThreadPoolExecutor(len(teams), thread_name_prefix="extract")
     try:
-        video = open_video(path, store=store)
-        if not missing_features(video.facts, video.video_hash, extractors, store=store):
-            return VideoOutcome(video=video.id, status="skipped", reason="its features are stored")
-        extract_video(
-            path, video.facts, video.video_hash, extractors, store=store, progress=partial(_report, path.name)
-        )
+        return list(pool.map(work, paths))
+    finally:
+        # Only where this is left early is anything still running or waiting.
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _extract_one(
+    path: Path,
+    extractors: ExtractorSet,
+    *,
+    store: Store,
+    rules: DecodeRules,
+    stop: threading.Event | None = None,
+) -> VideoOutcome:
+    return _attempt(path, partial(_extract, extractors=extractors, store=store, rules=rules, stop=stop))
+
+
+def _attempt(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
+    try:
+        return work(path)
     except (PipelineError, StorageError) as error:
-        return VideoOutcome(video=printable(path.stem), status="failed", reason=str(error))
+        reason = str(error)
     except OSError as error:
-        reason = f"{path}: {error.strerror or error}. Check the disk, then run the same command again."
-        return VideoOutcome(video=printable(path.stem), status="failed", reason=reason)
-    return VideoOutcome(video=video.id, status="done")
+        reason = (
+            f"{printable(path)}: {error.strerror or error}. Check the disk, then run the same command again."
+        )
+    return VideoOutcome(
+        video=printable(path.stem), status="failed", reason=reason, path=printable(path.absolute())
+    )
 
 
-def _report(name: str, done: int, total: int) -> None:
-    progress.report(f"extract {name}", done=done, total=total, unit="frames")
+def _extract(
+    path: Path,
+    *,
+    extractors: ExtractorSet,
+    store: Store,
+    rules: DecodeRules,
+    stop: threading.Event | None,
+) -> VideoOutcome:
+    video = open_video(path, store=store, rules=rules)
+    where = printable(path.absolute())
+    if not missing_features(video.facts, video.video_hash, extractors, store=store):
+        return VideoOutcome(video=video.id, status="skipped", reason=_STORED, path=where)
+    heard = _Pace(f"extract {path.name}", stop=stop)
+    extract_video(path, video.facts, video.video_hash, extractors, store=store, rules=rules, progress=heard)
+    return VideoOutcome(video=video.id, status="done", path=where)
+
+
+def _plan(path: Path, *, extractors: ExtractorSet, store: Store, rules: DecodeRules) -> VideoOutcome:
+    video = open_video(path, store=store, rules=rules)
+    wanted = [
+        one.profile.spec
+        for one in extractors
+        if missing_features(video.facts, video.video_hash, [one], store=store)
+    ]
+    reason = f"would make {', '.join(wanted)} from {video.facts.num_frames} frames" if wanted else _STORED
+    return VideoOutcome(video=video.id, status="skipped", reason=reason, path=printable(path.absolute()))
+
+
+class _Pace:
+    """Tells the listeners how far a video is, and how fast; stops the work where the run was stopped."""
+
+    def __init__(self, work: str, *, stop: threading.Event | None) -> None:
+        self._work = work
+        self._stop = stop
+        self._start: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise _StoppedError
+        now = time.monotonic()
+        # From the first report on: building networks, and what an earlier run did, are no part of the pace.
+        since, before = self._start = self._start or (now, done)
+        note = f"{(done - before) / (now - since):.1f} frames/s" if now > since and done > before else ""
+        progress.report(self._work, done=done, total=total, unit="frames", note=note)

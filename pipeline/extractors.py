@@ -1,76 +1,128 @@
 """Profiles with their weights: ready to be asked for a key at once, and for a network when first used."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.i3d import InceptionI3D, for_inference, random_init
+from pipeline.device import check_precision
+from pipeline.flow_cache import FlowCache
+from pipeline.i3d import I3DOutput, InceptionI3D, for_inference, random_init
+from pipeline.i3d_dense import encode_shared
 from pipeline.i3d_weights import load_i3d_checkpoint
-from pipeline.profiles import Profile
+from pipeline.profiles import Precision, Profile
 from pipeline.weights import ResolvedWeights, combined_digest
 
 if TYPE_CHECKING:
     from pipeline.clip import ClipEncoder
+    from pipeline.raft import RaftEncoder
 
 _CHANNELS = {"i3d-rgb": 3, "i3d-optical-flow": 2}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class I3DEncoder:
     """One stream of Inception-I3D on a device."""
 
-    def __init__(self, model: InceptionI3D, *, device: torch.device) -> None:
+    def __init__(self, model: InceptionI3D, *, device: torch.device, precision: Precision) -> None:
         self._model = model
         self._device = device
+        self._dtype = _DTYPES[precision]
 
     @torch.inference_mode()
-    def encode_windows(self, windows: Tensor) -> NDArray[np.float32]:
-        """Features (B, 1024), the mean over time, of windows (B, T, 224, 224, C)."""
+    def encode_windows(self, windows: Tensor) -> Tensor:
+        """Features (B, 1024) float32, the mean over time, of windows (B, T, 224, 224, C), on the device."""
         # Stacked frames are channels-last already: this is a view, not a copy.
-        output = self._model(windows.to(self._device).permute(0, 4, 1, 2, 3))
-        features: NDArray[np.float32] = output.features.mean(dim=1).float().cpu().numpy()
-        return features
+        output: I3DOutput = self._model(windows.to(self._device, self._dtype).permute(0, 4, 1, 2, 3))
+        return output.features.float().mean(dim=1)
+
+    @torch.inference_mode()
+    def encode_dense(self, frames: Tensor, *, stride: int, window_frames: int) -> Tensor:
+        """Features (B, 1024) float32 of windows that lie densely over frames, on the device.
+
+        Args:
+            frames: (n, 224, 224, 3) from ``REACH`` before the first window on to ``REACH`` after the last.
+            stride: Frames between the starts of neighbouring windows.
+            window_frames: Frames of each.
+        """
+        video = frames.to(self._device, self._dtype).permute(3, 0, 1, 2)[None]
+        output = encode_shared(self._model, video, stride=stride, window_frames=window_frames)
+        return output.features.float().mean(dim=1)
+
+    @torch.inference_mode()
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (400,) of features (1024,), as the head gives them for a window, or averaged over a video."""
+        cell = features.to(self._device, self._dtype).view(1, -1, 1, 1, 1)
+        logits: Tensor = self._model.logits(cell)
+        return logits.float().flatten()
 
 
 class Networks:
     """Networks by name, each built when first asked for and shared by all profiles that use it."""
 
-    def __init__(self, weights: Mapping[str, ResolvedWeights], *, device: torch.device) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, ResolvedWeights],
+        *,
+        device: torch.device,
+        flow_cache: FlowCache | None = None,
+    ) -> None:
         self.device = device
+        self.flow_cache = flow_cache
         self._weights = weights
-        self._i3d: dict[str, I3DEncoder] = {}
-        self._clip: dict[str, ClipEncoder] = {}
+        self._lock = threading.RLock()
+        self._i3d: dict[tuple[str, Precision], I3DEncoder] = {}
+        self._clip: dict[tuple[str, Precision], ClipEncoder] = {}
 
     def weights(self, network: str) -> ResolvedWeights:
         """What was resolved for a network; builds nothing."""
         return self._weights[network]
 
-    def i3d(self, network: str) -> I3DEncoder:
+    def i3d(self, network: str, *, precision: Precision = "float32") -> I3DEncoder:
         """A stream of I3D.
 
         Raises:
             WeightsError: Its checkpoint cannot be read or does not fit.
         """
-        if network not in self._i3d:
-            self._i3d[network] = load_i3d(self._weights[network], device=self.device)
-        return self._i3d[network]
+        with self._lock:
+            if (network, precision) not in self._i3d:
+                self._i3d[network, precision] = load_i3d(
+                    self._weights[network], device=self.device, precision=precision
+                )
+            return self._i3d[network, precision]
 
-    def clip(self, network: str) -> "ClipEncoder":
+    def clip(self, network: str, *, precision: Precision = "float32") -> "ClipEncoder":
         """A CLIP model.
 
         Raises:
             WeightsError: Its checkpoint cannot be read or does not fit.
         """
-        if network not in self._clip:
-            # open_clip takes longer to import than a video with stored features takes to segment.
-            from pipeline.clip import load_clip
+        # open_clip takes longer to import than a video with stored features takes to segment.
+        from pipeline.clip import load_clip
 
-            self._clip[network] = load_clip(self._weights[network], device=self.device)
-        return self._clip[network]
+        with self._lock:
+            if (network, precision) not in self._clip:
+                self._clip[network, precision] = load_clip(
+                    self._weights[network], device=self.device, precision=precision
+                )
+            return self._clip[network, precision]
+
+    @cached_property
+    def raft(self) -> "RaftEncoder":
+        """RAFT, for optical flow.
+
+        Raises:
+            WeightsError: Its checkpoint cannot be read or does not fit.
+        """
+        # torchvision is needed by this method alone.
+        from pipeline.raft import load_raft
+
+        with self._lock:
+            return load_raft(self._weights["raft"], device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +157,11 @@ class ExtractorSet:
 
 
 def load_extractors(
-    profiles: Sequence[Profile], weights: Mapping[str, ResolvedWeights], *, device: torch.device
+    profiles: Sequence[Profile],
+    weights: Mapping[str, ResolvedWeights],
+    *,
+    device: torch.device,
+    flow_cache: FlowCache | None = None,
 ) -> ExtractorSet:
     """Extractors for profiles; no network is built before it is used.
 
@@ -113,22 +169,28 @@ def load_extractors(
         profiles: In order.
         weights: By network, for every network of the profiles: the answer of ``resolve_weights``.
         device: Where the networks run.
+        flow_cache: Where optical flow that was computed before may lie.
     """
-    networks = Networks(weights, device=device)
+    networks = Networks(weights, device=device, flow_cache=flow_cache)
     return ExtractorSet(
         extractors=tuple(Extractor(profile=profile, networks=networks) for profile in profiles)
     )
 
 
-def load_i3d(weights: ResolvedWeights, *, device: torch.device) -> I3DEncoder:
+def load_i3d(
+    weights: ResolvedWeights, *, device: torch.device, precision: Precision = "float32"
+) -> I3DEncoder:
     """Build a stream of I3D with resolved weights.
 
     Raises:
+        SettingsError: The device cannot compute in this precision.
         WeightsError: The checkpoint cannot be read or does not fit.
     """
+    check_precision(precision, device=device)
     model = InceptionI3D(in_channels=_CHANNELS[weights.network])
     if weights.path is None:
         random_init(model, seed=weights.seed)
     else:
         load_i3d_checkpoint(model, weights.path)
-    return I3DEncoder(for_inference(model, device=device), device=device)
+    model = for_inference(model, device=device, dtype=_DTYPES[precision])
+    return I3DEncoder(model, device=device, precision=precision)

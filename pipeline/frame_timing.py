@@ -5,12 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CorruptVideoError
+from pipeline.heartbeat import beat
 from pipeline.video import corrupt_after, open_pyav
 
 log = logging.getLogger(__name__)
@@ -43,26 +44,49 @@ def frame_timing(path: Path, container: Any, stream: Any) -> FrameTiming:  # noq
     Raises:
         CorruptVideoError: There are no pictures, or fewer than the header promises.
     """
-    codec = stream.codec_context.name
-    packets = [packet for packet in container.demux(stream) if packet.size and _is_shown(packet, codec=codec)]
-    intact = sum(not packet.is_corrupt for packet in packets)
-    promised = max(_promised_frames(stream, container.format.name), len(packets))
-    if intact < promised:
-        raise corrupt_after(path, intact, promised)
+    packets = _shown_packets(container, stream)
+    intact = sum(not packet.corrupt for packet in packets)
+    listed = _listed_frames(stream, container.format.name)
+    # The sample table of an MP4 cannot be wrong about a few frames; the header of an AVI can.
+    slack = 0 if container.format.name.startswith("mov") else MAX_MISSING_SECONDS * _nominal_rate(stream)
+    if intact < max(listed - slack, len(packets)):
+        raise corrupt_after(path, intact, max(listed, len(packets)))
     if not packets:
         raise CorruptVideoError(
             f"{path}: holds no pictures, only a header. Replace it by an intact copy, or leave it out."
         )
-    stamps = [packet.pts for packet in packets]
-    if None in stamps or len(set(stamps)) < len(stamps):
+    stamps = [packet.pts for packet in packets if packet.pts is not None]
+    if len(set(stamps)) < len(packets) or listed not in {0, len(packets)}:
         return _decoded_timing(path, stream)
     order = np.argsort(np.asarray(stamps, dtype=np.int64), kind="stable")
     timing = _from_stamps([stamps[i] for i in order], stream, last=packets[order[-1]].duration)
-    key_frames = tuple(shown for shown, packet in enumerate(order.tolist()) if packets[packet].is_keyframe)
+    key_frames = tuple(shown for shown, packet in enumerate(order.tolist()) if packets[packet].key)
     missing_seconds = _promised_end(stream) - float(min(stamps) * stream.time_base) - timing.duration
     if missing_seconds > MAX_MISSING_SECONDS:
         raise corrupt_after(path, intact, intact + round(missing_seconds * intact / timing.duration))
+    if not packets[0].key:
+        # Pictures that refer to what is not there may be left out by the decoder.
+        return _decoded_timing(path, stream)
     return replace(timing, key_frames=key_frames)
+
+
+class _Packet(NamedTuple):
+    """What is kept of a packet: its pictures would fill the memory."""
+
+    pts: int | None
+    duration: int | None
+    key: bool
+    corrupt: bool
+
+
+def _shown_packets(container: Any, stream: Any) -> list[_Packet]:  # noqa: ANN401
+    codec = stream.codec_context.name
+    shown = []
+    for packet in container.demux(stream):
+        beat()
+        if packet.size and _is_shown(packet, codec=codec):
+            shown.append(_Packet(packet.pts, packet.duration, packet.is_keyframe, packet.is_corrupt))
+    return shown
 
 
 def _is_shown(packet: Any, *, codec: str) -> bool:  # noqa: ANN401
@@ -71,7 +95,7 @@ def _is_shown(packet: Any, *, codec: str) -> bool:  # noqa: ANN401
     return not hidden and not packet.is_discard
 
 
-def _promised_frames(stream: Any, container: str) -> int:  # noqa: ANN401
+def _listed_frames(stream: Any, container: str) -> int:  # noqa: ANN401
     """Displayed frames that the header lists; 0 where it lists none.
 
     The sample count of an MP4 track includes what an edit list leaves out, its index does not.
@@ -109,17 +133,30 @@ def _nominal_rate(stream: Any) -> float:  # noqa: ANN401
 
 
 def _decoded_timing(path: Path, stream: Any) -> FrameTiming:  # noqa: ANN401
-    """Timing of a stream whose packets do not say when they are shown: its frames are decoded once."""
+    """Timing of a stream whose packets do not say what is shown when: its frames are decoded once."""
     with open_pyav(path) as container:
         source = container.streams[stream.index]
         source.thread_type = "AUTO"
-        stamps = [frame.pts for frame in container.decode(source)]
+        stamps = []
+        for frame in container.decode(source):
+            beat()
+            stamps.append(frame.pts)
+    return timing_of_stamps(path, stream, stamps)
+
+
+def timing_of_stamps(path: Path, stream: Any, stamps: Sequence[int | None]) -> FrameTiming:  # noqa: ANN401
+    """Timing of frames with these presentation time stamps, as a decoder gave them.
+
+    Raises:
+        CorruptVideoError: There are none.
+    """
     if not stamps:
         raise CorruptVideoError(
             f"{path}: no picture can be decoded. Replace it by an intact copy, or leave it out."
         )
-    if None not in stamps and (np.diff(np.asarray(stamps, dtype=np.int64)) > 0).all():
-        return _from_stamps(stamps, stream, last=None)
+    known = [stamp for stamp in stamps if stamp is not None]
+    if len(known) == len(stamps) and (np.diff(np.asarray(known, dtype=np.int64)) > 0).all():
+        return _from_stamps(known, stream, last=None)
     rate = _nominal_rate(stream)
     log.warning(
         "%s: carries no usable time stamps; times follow its nominal rate of %g frames/s.", path, rate

@@ -53,7 +53,7 @@ def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _pad_same(input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
+def pad_same(input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
     """Zeros around the three last axes; the input itself where none are needed."""
     sizes = input_BCTHW.shape[2:]
     pads = [same_padding(n, kernel=k, stride=s) for n, k, s in zip(sizes, kernel, stride, strict=True)]
@@ -61,13 +61,14 @@ def _pad_same(input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tupl
     return functional.pad(input_BCTHW, flat) if any(flat) else input_BCTHW
 
 
-def _max_pool_same(
+def max_pool_same(
     input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Tensor:
+    """Largest values, padded by the "same" rule; of inputs that are never negative."""
     if stride == (1, 1, 1):
         # Inputs are never negative, so padding with zeros (published) and with nothing (torch) agree.
         return functional.max_pool3d(input_BCTHW, kernel, stride, padding=1)
-    return functional.max_pool3d(_pad_same(input_BCTHW, kernel=kernel, stride=stride), kernel, stride)
+    return functional.max_pool3d(pad_same(input_BCTHW, kernel=kernel, stride=stride), kernel, stride)
 
 
 class Unit(nn.Module):
@@ -84,7 +85,7 @@ class Unit(nn.Module):
     def forward(self, input_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) to (B, C', T', H', W')."""
         if self._stride != (1, 1, 1):
-            input_BCTHW = _pad_same(input_BCTHW, kernel=self._kernel, stride=self._stride)
+            input_BCTHW = pad_same(input_BCTHW, kernel=self._kernel, stride=self._stride)
         return functional.relu_(self.bn(self.conv3d(input_BCTHW)))
 
 
@@ -103,7 +104,7 @@ class Mixed(nn.Module):
 
     def forward(self, input_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) to (B, C', T, H, W)."""
-        pooled = _max_pool_same(input_BCTHW, kernel=(3, 3, 3), stride=(1, 1, 1))
+        pooled = max_pool_same(input_BCTHW, kernel=(3, 3, 3), stride=(1, 1, 1))
         branches = (
             self.b0(input_BCTHW),
             self.b1b(self.b1a(input_BCTHW)),
@@ -145,15 +146,23 @@ class InceptionI3D(nn.Module):
 
     def forward(self, windows_BCTHW: Tensor) -> I3DOutput:
         """Features and logits of windows (B, C, T, 224, 224), in evaluation mode."""
+        return self.trunk(self.stem(windows_BCTHW))
+
+    def stem(self, windows_BCTHW: Tensor) -> Tensor:
+        """The first three convolutions: (B, C, T, 224, 224) to (B, 192, T', 28, 28), T' = T / 2 rounded up."""
         x = self.Conv3d_1a_7x7(windows_BCTHW)
-        x = _max_pool_same(x, kernel=(1, 3, 3), stride=(1, 2, 2))
+        x = max_pool_same(x, kernel=(1, 3, 3), stride=(1, 2, 2))
         x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x))
-        x = _max_pool_same(x, kernel=(1, 3, 3), stride=(1, 2, 2))
+        return max_pool_same(x, kernel=(1, 3, 3), stride=(1, 2, 2))
+
+    def trunk(self, stem_BCTHW: Tensor) -> I3DOutput:
+        """Everything after the stem: features and logits."""
+        x = stem_BCTHW
         for name in _MIXED:
             if name == "Mixed_4b":
-                x = _max_pool_same(x, kernel=(3, 3, 3), stride=(2, 2, 2))
+                x = max_pool_same(x, kernel=(3, 3, 3), stride=(2, 2, 2))
             if name == "Mixed_5b":
-                x = _max_pool_same(x, kernel=(2, 2, 2), stride=(2, 2, 2))
+                x = max_pool_same(x, kernel=(2, 2, 2), stride=(2, 2, 2))
             x = self.get_submodule(name)(x)
         pooled_BFS11 = functional.avg_pool3d(x, (2, 7, 7), stride=1)
         logits_BKS11 = self.logits(pooled_BFS11)
@@ -162,7 +171,9 @@ class InceptionI3D(nn.Module):
         )
 
 
-def for_inference(model: InceptionI3D, *, device: torch.device) -> InceptionI3D:
+def for_inference(
+    model: InceptionI3D, *, device: torch.device, dtype: torch.dtype = torch.float32
+) -> InceptionI3D:
     """The model in evaluation mode on a device, with batch norm folded into the convolutions.
 
     Folding and the channels-last layout change results by rounding only; together they take a fifth off the
@@ -174,7 +185,7 @@ def for_inference(model: InceptionI3D, *, device: torch.device) -> InceptionI3D:
             unit.conv3d = fuse_conv_bn_eval(unit.conv3d, unit.bn)
             unit.bn = nn.Identity()
     # torch's stubs know the two arguments of `to` only one at a time.
-    return model.to(device).to(memory_format=torch.channels_last_3d)
+    return model.to(device).to(dtype).to(memory_format=torch.channels_last_3d)
 
 
 def random_init(model: InceptionI3D, *, seed: int) -> None:

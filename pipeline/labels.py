@@ -50,7 +50,7 @@ class ClassList:
         """
         for name in names:
             if name not in self.id_of:
-                raise LabelError(f"Class {name!r} is not in the mapping{_nearest(name, self.names)}.")
+                raise LabelError(f"Class {name!r} is not in the mapping{nearest_name(name, self.names)}.")
         return tuple(self.id_of[name] for name in names)
 
 
@@ -123,7 +123,7 @@ def read_labels(path: Path, *, classes: ClassList) -> NDArray[np.int64]:
     if unknown is not None:
         name = lines[unknown - 1]
         found = (
-            f"class {name!r} is not in the mapping{_nearest(name, classes.names)}"
+            f"class {name!r} is not in the mapping{nearest_name(name, classes.names)}"
             if name
             else "the line is empty"
         )
@@ -149,13 +149,18 @@ def read_split(folder: Path, name: str) -> Split:
     return Split(name=name, train=train, test=test)
 
 
-def fit_labels(labels: NDArray[np.int64], *, num_frames: int, source: Path) -> FittedLabels:
+def length_tolerance(num_frames: int) -> int:
+    """Frames by which labels may be longer or shorter than their video."""
+    return max(MIN_TOLERANCE_FRAMES, int(TOLERANCE_FRACTION * num_frames))
+
+
+def fit_labels(labels: NDArray[np.int64], *, num_frames: int, source: Path | str) -> FittedLabels:
     """Cut labels or frames to the shorter of the two, if they differ by no more than the tolerance.
 
     Raises:
         LabelError: They differ by more than max(10 frames, 1 % of the video).
     """
-    tolerance = max(MIN_TOLERANCE_FRAMES, int(TOLERANCE_FRACTION * num_frames))
+    tolerance = length_tolerance(num_frames)
     difference = len(labels) - num_frames
     if abs(difference) > tolerance:
         raise LabelError(
@@ -183,7 +188,12 @@ def _read_bundle(path: Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _lines(path: Path, *, what: str) -> list[str]:
+def read_text(path: Path, *, what: str) -> str:
+    """A text file, UTF-8 with or without mark or else Latin-1, its lines ended by line feeds alone.
+
+    Raises:
+        LabelError: It cannot be read.
+    """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -196,10 +206,15 @@ def _lines(path: Path, *, what: str) -> list[str]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    # Not str.splitlines: a class name may hold a character that it takes for the end of a line.
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """The known name nearest to one that is not, for the end of a message; empty where none is near."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" (nearest: {close[0]!r})" if close else ""
+
+
+def _lines(path: Path, *, what: str) -> list[str]:
+    # Not str.splitlines: a class name may hold a character that it takes for the end of a line.
+    return read_text(path, what=what).split("\n")

@@ -12,55 +12,51 @@ and F1.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
 
+from pipeline.bootstrap import Interval, bootstrap_intervals
 from pipeline.errors import LabelError
+from pipeline.metrics_counts import (
+    COLUMNS,
+    FIGURES,
+    IOU_PERCENTS,
+    Convention,
+    CountTable,
+    LabelledPrediction,
+    confusion_of,
+    count_video,
+    segment_bounds,
+    stretch,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-Convention = Literal["mstcn", "fact"]
-
-IOU_PERCENTS: Final = (10, 25, 50)
-"""Overlaps (intersection over union, percent) at which a predicted segment counts as found."""
+__all__ = [
+    "FIGURES",
+    "IOU_PERCENTS",
+    "ClassScore",
+    "Convention",
+    "LabelledPrediction",
+    "Scores",
+    "SubsetScores",
+    "VideoScore",
+    "evaluate",
+    "evaluate_subset",
+    "segment_bounds",
+    "stretch",
+    "subset_counts",
+]
 
 BACKGROUND_NAME: Final = "background"
 """The one class that the ``mstcn`` convention leaves out of segments."""
-
-_EPSILON: Final[dict[Convention, float]] = {"mstcn": 0.0, "fact": 1e-5}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelledPrediction:
-    """The true and the predicted class of every video frame of one video."""
-
-    video_id: str
-    truth: NDArray[np.int64]
-    """(N,) class ids."""
-    predicted: NDArray[np.int64]
-    """(N,) class ids; see `stretch` for a prediction at a lower rate."""
-
-    def __post_init__(self) -> None:
-        for name, labels in (("truth", self.truth), ("predicted", self.predicted)):
-            if labels.ndim != 1 or labels.dtype != np.int64:
-                raise LabelError(
-                    f"{self.video_id}: {name} must be a row of int64 class ids, found shape {labels.shape} "
-                    f"of {labels.dtype}. Convert it before scoring."
-                )
-        if len(self.truth) != len(self.predicted):
-            raise LabelError(
-                f"{self.video_id}: {len(self.truth)} true labels but {len(self.predicted)} predicted ones. "
-                "Bring the prediction to the frames of the video first (stretch)."
-            )
-        if len(self.truth) == 0:
-            raise LabelError(f"{self.video_id}: no frame to score. Leave the video out.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +102,6 @@ class Scores:
     class_names: tuple[str, ...]
     background: tuple[int, ...]
     """Class ids left out of segments and of `foreground_accuracy`."""
-    num_frames: int
     frame_accuracy: float
     """Frames whose class is right, of all frames ("MoF"; ``AccB`` of the FACT evaluator)."""
     foreground_accuracy: float | None
@@ -122,14 +117,39 @@ class Scores:
     surplus. After the fragmented events of Ward, Lukowicz and Gellersen, "Performance metrics for activity
     recognition", ACM TIST 2(1), 2011, counting the pieces instead of the events.
     """
+    intervals: dict[str, Interval | None]
+    """Between what a figure of `FIGURES` lies over other draws of the test videos; None for a single video."""
     per_class: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
     """(C, C) frames; rows are the truth."""
     per_video: tuple[VideoScore, ...]
+    counts: CountTable
+    """What the scores are made of, by video."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of all videos."""
+        return sum(score.num_frames for score in self.per_video)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures by their names in `FIGURES`; the accuracy without background where there is one."""
+        figures = {
+            "frame accuracy": self.frame_accuracy,
+            "edit": self.edit,
+            "foreground accuracy": self.foreground_accuracy,
+            **{f"f1@{percent}": value for percent, value in self.f1.items()},
+            "over-segmentation": self.over_segmentation,
+        }
+        return {name: value for name, value in figures.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        return _json_fields(self) | {
+        """The same as JSON values; the counts by video are in ``videos.parquet``."""
+        fields = _json_fields(self)
+        del fields["counts"]
+        return fields | {
+            "num_frames": self.num_frames,
+            "intervals": json_intervals(self.intervals),
             "class_names": list(self.class_names),
             "background": list(self.background),
             "f1": _json_f1(self.f1),
@@ -149,6 +169,34 @@ class SubsetScores:
     """The same without background."""
     f1: dict[int, float | None]
     """Over true and predicted segments of the classes, background left out, all videos counted."""
+    intervals: dict[str, Interval | None]
+    """By the names of `figures`."""
+
+    @classmethod
+    def of(
+        cls, figures: Mapping[str, float | None], intervals: Mapping[str, Interval | None]
+    ) -> SubsetScores:
+        """Those of all figures that a subset of classes has."""
+        names = ("frame accuracy", "foreground accuracy", *(f"f1@{percent}" for percent in IOU_PERCENTS))
+        return cls(
+            frame_accuracy=figures["frame accuracy"],
+            foreground_accuracy=figures["foreground accuracy"],
+            f1={percent: figures[f"f1@{percent}"] for percent in IOU_PERCENTS},
+            intervals={name: intervals[name] for name in names},
+        )
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """The figures by their names in `FIGURES`."""
+        return {
+            "frame accuracy": self.frame_accuracy,
+            "foreground accuracy": self.foreground_accuracy,
+            **{f"f1@{percent}": value for percent, value in self.f1.items()},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return _json_fields(self) | {"f1": _json_f1(self.f1), "intervals": json_intervals(self.intervals)}
 
 
 def evaluate(
@@ -174,34 +222,36 @@ def evaluate(
     """
     _check(videos, num_classes=len(class_names), listed=background)
     background_ids = _background_ids(class_names, background, convention)
-    foreground_C = np.ones(len(class_names), dtype=bool)
+    every_C = np.ones(len(class_names), dtype=bool)
+    foreground_C = every_C.copy()
     foreground_C[list(background_ids)] = False
-    has_background = bool(background_ids)
-    epsilon = _EPSILON[convention]
-
     confusion = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
-    total = _Counts()
-    per_video = []
+    rows = []
     for video in videos:
-        video_confusion = _confusion(video, len(class_names))
-        counts = _count(video, video_confusion, kept_C=foreground_C)
-        confusion += video_confusion
-        total += counts
-        per_video.append(_video_score(video.video_id, counts, has_background=has_background, epsilon=epsilon))
-    overall = _video_score("", total, has_background=has_background, epsilon=epsilon)
+        cells = confusion_of(video, len(class_names))
+        confusion += cells
+        rows.append(count_video(video, cells, member_C=every_C, foreground_C=foreground_C))
+    table = CountTable(
+        video_ids=tuple(video.video_id for video in videos),
+        counts_VK=np.stack(rows),
+        convention=convention,
+        has_background=bool(background_ids),
+    )
+    (overall,) = _video_scores([""], table.counts_VK.sum(axis=0, keepdims=True), table)
     return Scores(
         convention=convention,
         class_names=tuple(class_names),
         background=background_ids,
-        num_frames=overall.num_frames,
         frame_accuracy=overall.frame_accuracy,
         foreground_accuracy=overall.foreground_accuracy,
         edit=overall.edit,
         f1=overall.f1,
         over_segmentation=overall.over_segmentation,
+        intervals=bootstrap_intervals(table.figures, num_videos=len(videos)),
         per_class=_class_scores(confusion, class_names),
         confusion=confusion,
-        per_video=tuple(per_video),
+        per_video=_video_scores(table.video_ids, table.counts_VK, table),
+        counts=table,
     )
 
 
@@ -218,170 +268,76 @@ def evaluate_subset(
     Every video counts: a prediction of such a class in a video without it is a false positive. (The published
     FACT evaluator skips these videos for its F1.)
     """
+    table = subset_counts(
+        videos, classes=classes, class_names=class_names, background=background, convention=convention
+    )
+    return SubsetScores.of(
+        plain_figures(table.figures()), bootstrap_intervals(table.figures, num_videos=len(videos))
+    )
+
+
+def subset_counts(
+    videos: Sequence[LabelledPrediction],
+    *,
+    classes: Collection[int],
+    class_names: Sequence[str],
+    background: Collection[int] = (),
+    convention: Convention = "mstcn",
+) -> CountTable:
+    """The counts behind `evaluate_subset`; the same arguments and errors."""
     _check(videos, num_classes=len(class_names), listed=[*background, *classes])
     background_ids = _background_ids(class_names, background, convention)
     member_C = np.zeros(len(class_names), dtype=bool)
     member_C[list(classes)] = True
-    kept_C = member_C.copy()
-    kept_C[list(background_ids)] = False
-    total = _Counts()
-    confusion = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
-    for video in videos:
-        video_confusion = _confusion(video, len(class_names))
-        confusion += video_confusion
-        total += _count(video, video_confusion, kept_C=kept_C)
-    right_C = confusion.diagonal()
-    frames_C = confusion.sum(axis=1)
-    return SubsetScores(
-        frame_accuracy=_percent(right_C[member_C].sum(), frames_C[member_C].sum()),
-        foreground_accuracy=_percent(total.kept_right, total.kept_frames),
-        f1={
-            percent: _f1(found, total.predicted_segments, total.truth_segments, epsilon=_EPSILON[convention])
-            for percent, found in zip(IOU_PERCENTS, total.found, strict=True)
-        },
-    )
-
-
-def stretch(predicted: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
-    """Repeat a prediction made at a lower rate until it covers every frame.
-
-    Frame i takes ``predicted[floor(i * len(predicted) / num_frames)]``, the rule of the FACT evaluator.
-
-    >>> stretch(np.array([4, 7]), 5)
-    array([4, 4, 4, 7, 7])
-
-    Raises:
-        LabelError: For an empty prediction or one longer than the video.
-    """
-    if not 0 < len(predicted) <= num_frames:
-        raise LabelError(
-            f"Cannot stretch {len(predicted)} predicted labels over {num_frames} frames. "
-            "Give between one label and one per frame."
+    foreground_C = member_C.copy()
+    foreground_C[list(background_ids)] = False
+    rows = [
+        count_video(
+            video, confusion_of(video, len(class_names)), member_C=member_C, foreground_C=foreground_C
         )
-    return predicted[np.arange(num_frames) * len(predicted) // num_frames]
+        for video in videos
+    ]
+    return CountTable(
+        video_ids=tuple(video.video_id for video in videos),
+        counts_VK=np.stack(rows),
+        convention=convention,
+        has_background=True,
+        nothing=math.nan,
+    )
 
 
-def segment_bounds(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """First frame of every run of equal labels, then the number of frames.
-
-    >>> segment_bounds(np.array([5, 5, 2, 5]))
-    array([0, 2, 3, 4])
-    """
-    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    return np.concatenate(([0], changes, [len(labels)])).astype(np.int64)
+def plain_figures(figures: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
+    """Figures over all videos as numbers, None for those that have nothing to divide by."""
+    return {name: None if np.isnan(value) else float(value) for name, value in figures.items()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Counts:
-    """What one video, or several added up, puts into the scores."""
-
-    videos: int = 0
-    frames: int = 0
-    right: int = 0
-    kept_frames: int = 0
-    kept_right: int = 0
-    truth_segments: int = 0
-    predicted_segments: int = 0
-    found: tuple[int, ...] = (0,) * len(IOU_PERCENTS)
-    """True segments found, by overlap of IOU_PERCENTS."""
-    surplus: int = 0
-    edit_sum: float = 0.0
-
-    def __add__(self, other: _Counts) -> _Counts:
-        return _Counts(
-            videos=self.videos + other.videos,
-            frames=self.frames + other.frames,
-            right=self.right + other.right,
-            kept_frames=self.kept_frames + other.kept_frames,
-            kept_right=self.kept_right + other.kept_right,
-            truth_segments=self.truth_segments + other.truth_segments,
-            predicted_segments=self.predicted_segments + other.predicted_segments,
-            found=tuple(a + b for a, b in zip(self.found, other.found, strict=True)),
-            surplus=self.surplus + other.surplus,
-            edit_sum=self.edit_sum + other.edit_sum,
+def _video_scores(
+    video_ids: Sequence[str], counts: NDArray[np.float64], table: CountTable
+) -> tuple[VideoScore, ...]:
+    """A score per row of counts."""
+    columns = {name: column.tolist() for name, column in table.figures_of(counts).items()}
+    frames, truth, predicted = (
+        counts[:, COLUMNS.index(name)].astype(int).tolist()
+        for name in ("frames", "truth_segments", "predicted_segments")
+    )
+    return tuple(
+        VideoScore(
+            video_id=video_id,
+            num_frames=frames[row],
+            frame_accuracy=columns["frame accuracy"][row],
+            foreground_accuracy=_known(columns["foreground accuracy"][row]),
+            edit=columns["edit"][row],
+            f1={percent: columns[f"f1@{percent}"][row] for percent in IOU_PERCENTS},
+            over_segmentation=columns["over-segmentation"][row],
+            truth_segments=truth[row],
+            predicted_segments=predicted[row],
         )
-
-
-def _count(video: LabelledPrediction, confusion: NDArray[np.int64], *, kept_C: NDArray[np.bool_]) -> _Counts:
-    """Count one video; only segments of the kept classes take part in Edit, F1 and over-segmentation."""
-    truth_bounds = segment_bounds(video.truth)
-    predicted_bounds = segment_bounds(video.predicted)
-    truth_labels = video.truth[truth_bounds[:-1]]
-    predicted_labels = video.predicted[predicted_bounds[:-1]]
-
-    # Cut the time line at every boundary of either side: a piece lies in one true and one predicted segment,
-    # and each overlapping pair owns exactly one piece. So the work is linear in the number of segments.
-    cuts = np.union1d(truth_bounds, predicted_bounds)
-    piece_truth = np.searchsorted(truth_bounds, cuts[:-1], side="right") - 1
-    piece_predicted = np.searchsorted(predicted_bounds, cuts[:-1], side="right") - 1
-    piece_label = truth_labels[piece_truth]
-    agree = (piece_label == predicted_labels[piece_predicted]) & kept_C[piece_label]
-    pair_truth, pair_predicted = piece_truth[agree], piece_predicted[agree]
-    overlap = np.diff(cuts)[agree]
-    union = np.diff(truth_bounds)[pair_truth] + np.diff(predicted_bounds)[pair_predicted] - overlap
-    best_truth, best_iou = _best_truth(pair_truth, pair_predicted, overlap / union)
-
-    truth_row = truth_labels[kept_C[truth_labels]]
-    predicted_row = predicted_labels[kept_C[predicted_labels]]
-    pieces = np.bincount(pair_truth)
-    return _Counts(
-        videos=1,
-        frames=len(video.truth),
-        right=int(confusion.diagonal().sum()),
-        kept_frames=int(confusion[kept_C].sum()),
-        kept_right=int(confusion.diagonal()[kept_C].sum()),
-        truth_segments=len(truth_row),
-        predicted_segments=len(predicted_row),
-        # Whichever predicted segment comes first takes the truth segment, so only distinct ones matter.
-        found=tuple(len(np.unique(best_truth[best_iou >= percent / 100])) for percent in IOU_PERCENTS),
-        surplus=int((pieces[pieces > 0] - 1).sum()),
-        edit_sum=_edit(truth_row, predicted_row),
+        for row, video_id in enumerate(video_ids)
     )
 
 
-def _best_truth(
-    pair_truth: NDArray[np.int64], pair_predicted: NDArray[np.int64], iou: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The true segment of best overlap, the earliest of equals, for each predicted segment that has one."""
-    order = np.lexsort((pair_truth, -iou, pair_predicted))
-    _, first = np.unique(pair_predicted[order], return_index=True)
-    return pair_truth[order][first], iou[order][first]
-
-
-def _edit(truth_row: NDArray[np.int64], predicted_row: NDArray[np.int64]) -> float:
-    longer = max(len(truth_row), len(predicted_row))
-    if longer == 0:
-        return 100.0
-    distance = int(Levenshtein.distance(truth_row.tolist(), predicted_row.tolist()))
-    return 100.0 * (1.0 - distance / longer)
-
-
-def _f1(found: int, predicted: int, truth: int, *, epsilon: float) -> float | None:
-    if predicted == 0 and truth == 0:
-        return None
-    if found == 0:
-        return 0.0
-    precision = found / (predicted + epsilon)
-    recall = found / (truth + epsilon)
-    return 100.0 * 2.0 * precision * recall / (precision + recall + epsilon)
-
-
-def _video_score(video_id: str, counts: _Counts, *, has_background: bool, epsilon: float) -> VideoScore:
-    f1 = {}
-    for percent, found in zip(IOU_PERCENTS, counts.found, strict=True):
-        score = _f1(found, counts.predicted_segments, counts.truth_segments, epsilon=epsilon)
-        f1[percent] = 100.0 if score is None else score
-    return VideoScore(
-        video_id=video_id,
-        num_frames=counts.frames,
-        frame_accuracy=100.0 * counts.right / counts.frames,
-        foreground_accuracy=_percent(counts.kept_right, counts.kept_frames) if has_background else None,
-        edit=counts.edit_sum / counts.videos,
-        f1=f1,
-        over_segmentation=100.0 * counts.surplus / max(counts.truth_segments, 1),
-        truth_segments=counts.truth_segments,
-        predicted_segments=counts.predicted_segments,
-    )
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _class_scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> tuple[ClassScore, ...]:
@@ -403,11 +359,6 @@ def _class_scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> t
             zip(class_names, right_C, support_C, predicted_C, strict=True)
         )
     )
-
-
-def _confusion(video: LabelledPrediction, num_classes: int) -> NDArray[np.int64]:
-    cells = np.bincount(video.truth * num_classes + video.predicted, minlength=num_classes * num_classes)
-    return cells.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
 def _background_ids(
@@ -443,9 +394,14 @@ def _percent(part: int | np.int64, whole: int | np.int64) -> float | None:
     return 100.0 * float(part) / float(whole) if whole else None
 
 
-def _json_fields(value: ClassScore | VideoScore | Scores) -> dict[str, Any]:
+def json_intervals(intervals: Mapping[str, Interval | None]) -> dict[str, list[float] | None]:
+    """Intervals as [low, high]."""
+    return {name: [each.low, each.high] if each else None for name, each in intervals.items()}
+
+
+def _json_fields(value: ClassScore | VideoScore | Scores | SubsetScores) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
-def _json_f1(f1: dict[int, float]) -> dict[str, float]:
+def _json_f1(f1: Mapping[int, float | None]) -> dict[str, float | None]:
     return {str(percent): score for percent, score in f1.items()}

@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,11 +17,14 @@ from fact.blocks import FACT, FACT_CLIP
 from fact.config import Config, parse_config
 from fact.errors import FactError
 from pipeline.labels import ClassList
+from pipeline.run_files import DESCRIPTION_FILE
+from pipeline.settings import DEFAULT_PROMPT
+from pipeline.standardize import Standardisation
 from storage.atomic import atomic_path, write_json_atomically
 from storage.errors import CorruptArtefactError, MissingArtefactError
+from storage.places import Place, local_copy
 
 WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
 
 MODEL_LAYOUT = "model/1"
 """Version of the two files; a reader refuses any other."""
@@ -30,9 +32,6 @@ MODEL_LAYOUT = "model/1"
 _NETWORK = "network."
 _MEAN = "standardisation.mean"
 _SCALE = "standardisation.scale"
-
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-"""Below this a float32 loses digits, and in the end becomes the zero that nothing can be divided by."""
 
 _JOIN_RULE = "nearest in time to each step of the first profile"
 
@@ -62,7 +61,9 @@ class TextInput:
     weights_digest: str
     random_weights: bool
     prompts: tuple[str, ...]
-    """The sentence of each class."""
+    """The sentences of each class, class by class."""
+    templates: tuple[str, ...] = (DEFAULT_PROMPT,)
+    """What became sentences; other labels are put into the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,33 +126,6 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Standardisation:
-    """Per-channel mean and scale of the training steps; applied to every input of the model."""
-
-    mean_D: Tensor
-    scale_D: Tensor
-
-    @classmethod
-    def of(cls, features: Sequence[NDArray[np.float32]]) -> "Standardisation":
-        """Mean and standard deviation over all steps of all videos; a constant channel keeps scale 1."""
-        total = sum(len(rows) for rows in features)
-        mean_D = sum(rows.sum(axis=0, dtype=np.float64) for rows in features) / total
-        variance_D = sum(((rows - mean_D) ** 2).sum(axis=0) for rows in features) / total
-        deviation_D = np.sqrt(variance_D)
-        # Rounding leaves a constant channel a deviation of about 1e-7 of its size; dividing by it makes noise.
-        # No absolute limit but that of float32: channels of some networks are tiny and carry everything.
-        constant_D = deviation_D <= np.maximum(1e-6 * np.abs(mean_D), _SMALLEST_SCALE)
-        return cls(
-            mean_D=torch.from_numpy(np.asarray(mean_D, dtype=np.float32)),
-            scale_D=torch.from_numpy(np.where(constant_D, 1.0, deviation_D).astype(np.float32)),
-        )
-
-    def apply(self, features: NDArray[np.float32]) -> Tensor:
-        """(T, D) standardised rows."""
-        return (torch.from_numpy(features) - self.mean_D) / self.scale_D
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepPrediction:
     """Prediction for one video, per step."""
 
@@ -168,24 +142,48 @@ class TrainedModel:
     network: FACT | FACT_CLIP
     standardisation: Standardisation
 
-    def predict(self, features: NDArray[np.float32]) -> StepPrediction:
-        """Labels and confidence of one video's steps, from its joined features (T, D)."""
-        device = next(self.network.parameters()).device
-        features_TD = self.standardisation.apply(features).to(device)
-        self.network.eval()
-        with torch.inference_mode():
-            if isinstance(self.network, FACT_CLIP):
-                prediction = self.network.eval_with_clip(features_TD[None])
-            else:
-                prediction = self.network.predict(features_TD[None])
-        return StepPrediction(
-            labels_T=prediction.labels[0].cpu().numpy(), confidence_T=prediction.confidence[0].cpu().numpy()
-        )
+    def predict(
+        self, features: NDArray[np.float32], *, texts: NDArray[np.float32] | None = None
+    ) -> StepPrediction:
+        """Labels and confidence of one video's steps.
+
+        Args:
+            features: (T, D) joined features.
+            texts: (L, W) embeddings of other labels, whose rows the labels are then; needs FACT_CLIP.
+        """
+        return predict_steps(self.network, self.standardisation.apply(features), texts=texts)
 
 
-def save_model(folder: Path, model: TrainedModel) -> None:
+def predict_steps(
+    network: FACT | FACT_CLIP, features_TD: Tensor, *, texts: NDArray[np.float32] | None = None
+) -> StepPrediction:
+    """Labels and confidence of one video's steps, from its standardised features; puts the network in eval mode.
+
+    Args:
+        network: The model.
+        features_TD: Standardised features.
+        texts: As for ``TrainedModel.predict``.
+    """
+    features_1TD = features_TD[None].to(next(network.parameters()).device)
+    network.eval()
+    with torch.inference_mode():
+        if not isinstance(network, FACT_CLIP):
+            prediction = network.predict(features_1TD)
+        elif texts is None:
+            prediction = network.eval_with_clip(features_1TD)
+        else:
+            prediction = network.predict_texts(features_1TD, torch.from_numpy(texts).to(features_1TD.device))
+    return StepPrediction(
+        labels_T=prediction.labels[0].cpu().numpy(), confidence_T=prediction.confidence[0].cpu().numpy()
+    )
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def save_model(folder: Place, model: TrainedModel) -> None:
     """Write a model's two files; the description last."""
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{_NETWORK}{name}": tensor.contiguous().cpu() for name, tensor in model.network.state_dict().items()
     }
@@ -200,7 +198,7 @@ def save_model(folder: Path, model: TrainedModel) -> None:
     )
 
 
-def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
+def load_model(folder: Place, *, device: torch.device) -> TrainedModel:
     """The model whose files lie in ``folder``.
 
     Raises:
@@ -210,14 +208,15 @@ def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
     description = read_description(folder)
     path = folder / WEIGHTS_FILE
     try:
-        tensors = load_file(path, device=str(device))
+        with local_copy(path) as local:
+            tensors = load_file(local, device=str(device))
     except FileNotFoundError:
         raise MissingArtefactError(f"No weights at {path}. Run `factseg train` again.") from None
     except (SafetensorError, OSError) as error:
         raise CorruptArtefactError(f"{path} cannot be read ({error}). Run `factseg train` again.") from error
     try:
         mean_D, scale_D = tensors.pop(_MEAN), tensors.pop(_SCALE)
-        state = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+        state = network_state(tensors)
         network = description.build(state.get("text_embeddings")).to(device)
         network.load_state_dict(state)
     except (KeyError, RuntimeError, FactError) as error:
@@ -229,7 +228,15 @@ def load_model(folder: Path, *, device: torch.device) -> TrainedModel:
     return TrainedModel(description=description, network=network.eval(), standardisation=standardisation)
 
 
-def read_description(folder: Path) -> ModelDescription:
+def network_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's state dict in the tensors of a model file; others are taken as a state dict as they are."""
+    ours = {
+        name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)
+    }
+    return ours or dict(tensors)
+
+
+def read_description(folder: Place) -> ModelDescription:
     """What the model in ``folder`` is, without its weights.
 
     Raises:
@@ -251,7 +258,7 @@ def read_description(folder: Path) -> ModelDescription:
             background=tuple(values["background"]),
             inputs=tuple(FeatureInput(**item) for item in values["inputs"]),
             text=values["text"]
-            and TextInput(**{**values["text"], "prompts": tuple(values["text"]["prompts"])}),
+            and TextInput(**{name: _frozen(value) for name, value in values["text"].items()}),
         )
     except FileNotFoundError:
         raise MissingArtefactError(f"No model at {folder}. Run `factseg train` first.") from None

@@ -1,4 +1,12 @@
-"""Optical flow between neighbouring frames, as the I3D stream of the published features wants it."""
+"""Optical flow between neighbouring pictures, as the I3D stream of the published features wants it."""
+
+# Axes: N pictures, n fields, H rows, W columns.
+
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -6,41 +14,101 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.preprocess import resize_and_crop
+from pipeline.flow_stream import FlowMethod
+from pipeline.preprocess import centre_crop, resize_and_crop, resized_size
+
+if TYPE_CHECKING:
+    from pipeline.raft import RaftEncoder
 
 MAX_DISPLACEMENT = 20.0
-"""Pixels per frame, at native resolution, at which displacements are clipped."""
+"""Pixels per picture at which displacements are clipped."""
 
 
-class TvL1Stream:
-    """TV-L1 flow fields of a video that arrives in batches (Zach, Pock and Bischof 2007; OpenCV's defaults).
+def tvl1_method(workers: "FieldWorkers") -> FlowMethod:
+    """TV-L1 (Zach, Pock and Bischof 2007; OpenCV's defaults) on grey pictures at native resolution.
 
-    Field j is the displacement from frame j to frame j + 1, on grey frames at native resolution, resized
-    like a picture without rescaling its values. The one past the last frame is zero.
+    A field is resized like a picture without rescaling its values, clipped to +-20 and divided by 20.
     """
+    return lambda frames: workers.map(_Tvl1, frames)
 
+
+def dis_method(workers: "FieldWorkers") -> FlowMethod:
+    """DIS (Kroeger et al. 2016; OpenCV's medium preset) on grey pictures with a short side of 256: fast on a CPU.
+
+    Displacements are pixels of the small picture, clipped to +-20 and divided by 20.
+    """
+    return lambda frames: workers.map(_Dis, frames)
+
+
+def raft_method(encoder: "RaftEncoder") -> FlowMethod:
+    """RAFT (Teed and Deng 2020) on pictures with a short side of 256, quantised to 8 bits as published."""
+    return lambda frames: quantised_input(encoder.fields(frames))
+
+
+class FieldWorkers:
+    """Threads that compute fields of OpenCV's methods side by side; each has a method object of its own."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        # OpenCV lets go of Python's lock while it computes.
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="optical-flow")
+        self._local = threading.local()
+
+    def map(self, kind: "type[_Tvl1 | _Dis]", frames: NDArray[np.uint8]) -> Tensor:
+        """Fields (n, 224, 224, 2) between neighbours of (n + 1, H, W, 3), as I3D wants them."""
+        greys = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
+        made = self._pool.map(lambda pair: self._method(kind)(*pair), itertools.pairwise(greys))
+        return torch.stack(list(made))
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _method(self, kind: "type[_Tvl1 | _Dis]") -> "_Tvl1 | _Dis":
+        methods = self._local.__dict__.setdefault("methods", {})
+        if kind not in methods:
+            methods[kind] = kind()
+        method: _Tvl1 | _Dis = methods[kind]
+        return method
+
+
+class _Tvl1:
     def __init__(self) -> None:
         self._method = cv2.optflow.createOptFlow_DualTVL1()
-        self._previous: NDArray[np.uint8] | None = None
 
-    def push(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Fields (n, H, W, 2) completed by the next frames (N, H, W, 3): N, and N - 1 for the first batch."""
-        fields = []
-        for frame in frames:
-            grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-            if self._previous is not None:
-                fields.append(self._method.calc(self._previous, grey, None))
-            self._previous = grey
-        return np.stack(fields) if fields else np.zeros((0, *frames.shape[1:3], 2), np.float32)
-
-    def finish(self) -> NDArray[np.float32]:
-        """The zero field (1, H, W, 2) past the last frame."""
-        if self._previous is None:
-            raise ValueError("No frame was pushed, so there is no last one.")
-        return np.zeros((1, *self._previous.shape, 2), np.float32)
+    def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Tensor:
+        field = torch.from_numpy(self._method.calc(first, second, None))
+        return scaled_input(resize_and_crop(field[None]))[0]
 
 
-def optical_flow_input(fields: NDArray[np.float32], *, device: torch.device) -> Tensor:
-    """Flow fields (n, H, W, 2) in pixels as I3D wants them: (n, 224, 224, 2) in [-1, 1]."""
-    small_NHWC = resize_and_crop(torch.from_numpy(fields).to(device))
-    return small_NHWC.clamp(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) / MAX_DISPLACEMENT
+class _Dis:
+    def __init__(self) -> None:
+        self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Tensor:
+        field = torch.from_numpy(self._method.calc(_small(first), _small(second), None))
+        return scaled_input(centre_crop(field[None]))[0]
+
+
+def _small(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = resized_size(*grey.shape)
+    shrinks = rows < grey.shape[0]
+    return np.asarray(
+        cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
+        np.uint8,
+    )
+
+
+def scaled_input(fields: Tensor) -> Tensor:
+    """Displacements clipped to +-20 pixels and divided by 20."""
+    return fields.clamp(-MAX_DISPLACEMENT, MAX_DISPLACEMENT) / MAX_DISPLACEMENT
+
+
+def quantised_input(fields: Tensor) -> Tensor:
+    """Displacements clipped to +-20 pixels, quantised to 0..255 and scaled to [-1, 1].
+
+    >>> quantised_input(torch.tensor([-30.0, 0.0, 30.0])).tolist()
+    [-1.0, 0.003921627998352051, 1.0]
+    """
+    clipped = fields.clamp(-MAX_DISPLACEMENT, MAX_DISPLACEMENT)
+    levels = (128 + clipped * (255 / (2 * MAX_DISPLACEMENT))).round().clamp(0, 255)
+    return levels * (2 / 255) - 1

@@ -17,6 +17,10 @@ class VideoOutcome:
     """``done`` now, ``skipped`` because nothing was to do, or ``failed``."""
     reason: str = ""
     """Why it failed or was skipped, one sentence; empty when done."""
+    may_pass: bool = False
+    """Whether the failure says nothing about the video, so that the same may go well another time: a full disk."""
+    path: str = ""
+    """The file, where a stage looked at one: two videos may have the same name in two folders."""
 
 
 def failures(outcomes: Iterable[VideoOutcome]) -> list[VideoOutcome]:

@@ -16,10 +16,33 @@ I3D_SHORT_SIDE = 256
 I3D_CROP = 224
 
 
-def i3d_frames(frames: NDArray[np.uint8], *, device: torch.device) -> Tensor:
+def upload(frames: NDArray[np.uint8], *, device: torch.device) -> Tensor:
+    """Pictures (N, H, W, 3) uint8 on a device; to a GPU from pinned memory, without waiting for the copy."""
+    pictures = torch.from_numpy(np.ascontiguousarray(frames))
+    if device.type != "cuda":
+        return pictures.to(device)
+    return pictures.pin_memory().to(device, non_blocking=True)
+
+
+def i3d_frames(frames_NHWC: Tensor) -> Tensor:
     """RGB pictures (N, H, W, 3) uint8 as I3D wants them: (N, 224, 224, 3) in [-1, 1]."""
-    small_NHWC = resize_and_crop(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
-    return (small_NHWC - 127.5) / 127.5
+    return (resize_and_crop(frames_NHWC) - 127.5) / 127.5
+
+
+def centre_crop(images_NHWC: Tensor) -> Tensor:
+    """The middle 224 x 224 of images, from size // 2 - 112 on, as the published features have it."""
+    top, left = (size // 2 - I3D_CROP // 2 for size in images_NHWC.shape[1:3])
+    return images_NHWC[:, top : top + I3D_CROP, left : left + I3D_CROP]
+
+
+def resized_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a picture whose short side is brought to 256, rounded.
+
+    >>> resized_size(720, 1280)
+    (256, 455)
+    """
+    scale = I3D_SHORT_SIDE / min(height, width)
+    return round(height * scale), round(width * scale)
 
 
 def resize_and_crop(images_NHWC: Tensor) -> Tensor:
@@ -29,14 +52,14 @@ def resize_and_crop(images_NHWC: Tensor) -> Tensor:
     pixels that the crop needs are touched: for high definition much less work than resizing first.
     """
     height, width = images_NHWC.shape[1:3]
-    scale = I3D_SHORT_SIDE / min(height, width)
-    y0, y1, y_weight = _bilinear_axis(height, round(height * scale), device=images_NHWC.device)
-    x0, x1, x_weight = _bilinear_axis(width, round(width * scale), device=images_NHWC.device)
+    rows, columns = resized_size(height, width)
+    y0, y1, y_weight = _bilinear_axis(height, rows, device=images_NHWC.device)
+    x0, x1, x_weight = _bilinear_axis(width, columns, device=images_NHWC.device)
     upper_NHWC, lower_NHWC = images_NHWC.index_select(1, y0), images_NHWC.index_select(1, y1)
     x_weight, y_weight = x_weight.view(1, 1, -1, 1), y_weight.view(1, -1, 1, 1)
     upper_NHWC, lower_NHWC = (
-        torch.lerp(rows.index_select(2, x0).float(), rows.index_select(2, x1).float(), x_weight)
-        for rows in (upper_NHWC, lower_NHWC)
+        torch.lerp(lines.index_select(2, x0).float(), lines.index_select(2, x1).float(), x_weight)
+        for lines in (upper_NHWC, lower_NHWC)
     )
     return torch.lerp(upper_NHWC, lower_NHWC, y_weight)
 
@@ -78,18 +101,18 @@ class ClipPreprocessing:
                 "Choose another model."
             )
 
-    def __call__(self, frames: NDArray[np.uint8], *, device: torch.device) -> Tensor:
-        """RGB pictures (N, H, W, 3) uint8 to (N, 3, size, size) float32.
+    def __call__(self, frames_NHWC: Tensor) -> Tensor:
+        """RGB pictures (N, H, W, 3) uint8 to (N, 3, size, size) float32, on their device.
 
         On a CPU resizing rounds to 8 bits as the picture library does that CLIP was trained with.
         """
-        images_NCHW = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).to(device)
-        resized_NCHW = self._resize(images_NCHW)
+        resized_NCHW = self._resize(frames_NHWC.permute(0, 3, 1, 2))
         top, left = (round((side - self.size) / 2) for side in resized_NCHW.shape[2:])
         cropped_NCHW = resized_NCHW[:, :, top : top + self.size, left : left + self.size].float()
         rounded_NCHW = cropped_NCHW.round().clamp(0, 255) / 255
         mean, std = (
-            torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (self.mean, self.std)
+            torch.tensor(values, device=frames_NHWC.device).view(1, -1, 1, 1)
+            for values in (self.mean, self.std)
         )
         return (rounded_NCHW - mean) / std
 

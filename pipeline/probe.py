@@ -1,5 +1,6 @@
 """Facts of a video without decoding it all: size, true time stamps, which decoder reads it right."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,15 +10,18 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from pipeline.decode_rules import OnCorrupt
 from pipeline.decoder_check import decord_agrees
 from pipeline.errors import CorruptVideoError, NotAVideoError, VideoError
-from pipeline.frame_timing import frame_timing
+from pipeline.frame_timing import FrameTiming, frame_timing, timing_of_stamps
 from pipeline.sniff import is_encrypted, is_text
-from pipeline.video import open_pyav
+from pipeline.video import decodable_stamps, open_pyav, quarter_turns
+
+log = logging.getLogger(__name__)
 
 DecoderName = Literal["decord", "pyav"]
 
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 """Version of what probing finds out and of how it chooses a decoder."""
 
 
@@ -53,33 +57,49 @@ class VideoFacts:
     """The library that reads these pictures right."""
     size_bytes: int
     """Size of the file."""
+    promised_frames: int
+    """Frames that the video should have; more than ``num_frames`` where only the part before damage is taken."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the video is damaged and only the part before is taken."""
+        return self.num_frames < self.promised_frames
+
+    @property
+    def reading(self) -> str:
+        """What decides which pictures are read, as part of a key."""
+        return f"{self.decoder}, first {self.num_frames} frames" if self.is_cut else self.decoder
 
 
-def probe_video(path: Path, *, decoder: DecoderName | None = None) -> VideoFacts:
+def probe_video(path: Path, decoder: DecoderName | None = None, on_corrupt: OnCorrupt = "fail") -> VideoFacts:
     """Facts of a video, from its packets and a few decoded frames.
 
     Args:
         path: A file.
         decoder: Insist on a decoder instead of choosing: decord where it is installed and agrees with PyAV.
+        on_corrupt: ``keep-decodable`` decodes the video once to find the frames before its first damage.
 
     Raises:
         NotAVideoError: The content is no video: text, audio only, a still picture, empty, unknown.
         CorruptVideoError: It is a video, but it holds no pictures or fewer than its header promises.
         VideoError: It is missing, a folder, unreadable or encrypted.
     """
-    size_bytes = _check_file(path)
+    size_bytes = check_file(path)
     try:
         with open_pyav(path) as container:
             stream, num_streams = _choose_stream(path, container)
-            timing = frame_timing(path, container, stream)
+            timing, promised = _timing(path, container, stream, on_corrupt=on_corrupt)
             name, codec = container.format.name, stream.codec_context.name
             index, aspect = stream.index, float(stream.sample_aspect_ratio or 1)
         with open_pyav(path) as container:
             frame = _first_frame(path, container, index)
     except (av.FFmpegError, EOFError) as error:
         raise _unreadable(path, error) from error
-    on_side = frame.rotation % 180 == 90
-    if decoder is None:
+    turns = quarter_turns(frame)
+    on_side = turns % 2 == 1
+    if len(timing.times) < promised:
+        decoder = "pyav"
+    elif decoder is None:
         agreed = num_streams == 1 and decord_agrees(path, frame, stream_index=index, timing=timing)
         decoder = "decord" if agreed else "pyav"
     return VideoFacts(
@@ -87,7 +107,7 @@ def probe_video(path: Path, *, decoder: DecoderName | None = None) -> VideoFacts
         codec=codec,
         width=frame.height if on_side else frame.width,
         height=frame.width if on_side else frame.height,
-        rotation=int(frame.rotation) % 360,
+        rotation=90 * turns,
         pixel_aspect=1 / aspect if on_side else aspect,
         fps=len(timing.times) / timing.duration,
         num_frames=len(timing.times),
@@ -97,11 +117,41 @@ def probe_video(path: Path, *, decoder: DecoderName | None = None) -> VideoFacts
         stream_index=index,
         decoder=decoder,
         size_bytes=size_bytes,
+        promised_frames=promised,
     )
 
 
-def _check_file(path: Path) -> int:
-    """Size of the file, after the faults that need no decoder to see."""
+def _timing(path: Path, container: Any, stream: Any, *, on_corrupt: OnCorrupt) -> tuple[FrameTiming, int]:  # noqa: ANN401
+    """When the frames that are taken are shown, and how many there should be."""
+    if on_corrupt == "fail":
+        timing = frame_timing(path, container, stream)
+        return timing, len(timing.times)
+    damage: CorruptVideoError | None = None
+    promised = 0
+    try:
+        timing = frame_timing(path, container, stream)
+        promised = len(timing.times)
+    except CorruptVideoError as error:
+        damage, promised = error, error.promised
+    stamps = decodable_stamps(path, stream.index)
+    if damage is None and len(stamps) == promised:
+        return timing, promised
+    if damage is not None and not stamps:
+        raise damage
+    if len(stamps) < promised:
+        log.warning(
+            "%s: corrupt after frame %d of %d; the part before is taken.", path, len(stamps), promised
+        )
+    return timing_of_stamps(path, stream, stamps), max(promised, len(stamps))
+
+
+def check_file(path: Path) -> int:
+    """Size of the file, after the faults that need no decoder to see.
+
+    Raises:
+        NotAVideoError: It is a folder, no regular file, empty, or text.
+        VideoError: It is missing, unreadable or encrypted.
+    """
     if path.is_dir():
         raise NotAVideoError(
             f"{path}: is a folder, not a video. Give the files in it, or the folder to `factseg run`."

@@ -1,8 +1,11 @@
 """Whether a registered run becomes the champion that segments new videos."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from storage.folders import read_manifest
 from storage.registry import RegisteredRun, Registry
+from storage.store import Store
 
 DECIDING_SCORE = "f1@50"
 """Segmental F1 at 50 % overlap under the first convention: the strictest figure of the papers' tables."""
@@ -55,3 +58,45 @@ def promote_if_better(registry: Registry, entry: RegisteredRun) -> Promotion:
         registry.promote(entry)
     now = entry if decision.promote or champion is None else champion
     return Promotion(entry=entry, champion=now, reason=decision.reason)
+
+
+def promote_version(store: Store, name: str, version: int) -> RegisteredRun:
+    """Make a version the champion by hand, whatever its scores.
+
+    Raises:
+        MissingArtefactError: There is no such version, or its run is not in the store.
+    """
+    registry = Registry(store)
+    entry = registry.version(name, version)
+    # A champion that cannot be loaded would fail every new video.
+    read_manifest(store.run_folder(entry.run))
+    registry.promote(entry)
+    return entry
+
+
+def roll_back(store: Store, name: str) -> RegisteredRun:
+    """Make the version that led before the champion once more; returns it.
+
+    Raises:
+        MissingArtefactError: None led before.
+    """
+    return Registry(store).roll_back(name)
+
+
+def list_models(store: Store) -> list[dict[str, Any]]:
+    """Every version of every model, the newest first, with its scores in percent and whether it is champion."""
+    registry = Registry(store)
+    if not registry.exists():
+        return []
+    champions = registry.champions()
+    return [
+        {
+            "model": name,
+            "version": entry.version,
+            "champion": name in champions and champions[name].version == entry.version,
+            "run": entry.run,
+            "scores": entry.scores,
+        }
+        for name in registry.names()
+        for entry in registry.versions(name)
+    ]

@@ -17,7 +17,8 @@ from fact.config import (
 )
 from pipeline.errors import LabelError, SettingsError
 from pipeline.labels import ClassList
-from pipeline.settings import DatasetSettings, TrainingSettings, read_settings_file
+from pipeline.settings import TRAINING_SECTION, DatasetSettings, TrainingSettings
+from pipeline.settings_file import read_settings_file
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
         lr_decay=decay,
         lr=settings.learning_rate or training.lr,
         batch_size=settings.batch_size or training.batch_size,
+        sample_rate=settings.every or training.sample_rate,
+        weight_decay=training.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
     return dataclasses.replace(config, training=overridden, use_clip=settings.model == "fact-clip")
 
@@ -83,7 +86,7 @@ def background_ids(
         try:
             return classes.ids_named(dataset.background)
         except LabelError as error:
-            raise SettingsError(f"{dataset.mapping}, background: {error} Correct the name.") from error
+            raise SettingsError(f"{dataset.class_source}, background: {error} Correct the name.") from error
     if is_file(recipe_name):
         return _known_ids(config.data.background_classes, classes, recipe_name)
     return classes.ids_named([name for name in (BACKGROUND_NAME,) if name in classes.id_of])
@@ -94,7 +97,8 @@ def _base_config(name: str, *, max_segments: int) -> Config:
         return auto_config(max_segments)
     if is_file(name):
         try:
-            return parse_config(read_settings_file(Path(name)))
+            keys = read_settings_file(Path(name))
+            return parse_config({key: value for key, value in keys.items() if key != TRAINING_SECTION})
         except ConfigError as error:
             raise SettingsError(f"{name}: {error}") from error
     if name not in RECIPES:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import DatasetError
 from pipeline.report_page import finite_or_none, report_page, timeline_page
+from pipeline.report_player import media_sources
 from pipeline.report_summary import summary
-from pipeline.report_timelines import VideoTimeline, check_classes, segments
-from storage.atomic import write_json_atomically, write_text_atomically
+from pipeline.report_tables import write_tables
+from pipeline.report_timelines import VideoTimeline, check_classes, timeline_columns
+from storage.atomic import write_text_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     from pipeline.metrics import Scores
+    from pipeline.metrics_zero_shot import GeneralizedScores
+    from storage.places import Place
 
 __all__ = ["Failure", "Report", "VideoTimeline", "write_report", "write_timeline_page"]
 
-REPORT_LAYOUT: Final = "report/1"
+REPORT_LAYOUT: Final = "report/2"
 """Version of ``report.json``."""
 
 
@@ -45,6 +49,8 @@ class Report:
     """One per convention, at least one; the first is the one shown large and sorted by."""
     timelines: Sequence[VideoTimeline]
     """One per scored video."""
+    zero_shot: Sequence[GeneralizedScores] = ()
+    """One per convention, where classes were held out of training."""
     epochs: Sequence[Mapping[str, float]] = ()
     """Numbers by epoch, such as ``{"epoch": 1, "loss": 2.1, "validation f1@50": 40.2}``; NaN leaves a gap."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +60,9 @@ class Report:
     notices: Sequence[str] = ()
     """Plain sentences the reader must not miss, such as that random weights were used."""
     failures: Sequence[Failure] = ()
+    videos_beside: str = ""
+    """Where the page finds the video files: a folder relative to it, such as ``../videos``, or an address; empty
+    for a page without a player. Nothing else in a report says where files lie."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,21 +81,23 @@ class Report:
                 f"they differ in {', '.join(odd[:5])}. Give one timeline for every scored video."
             )
         check_classes(self.timelines, num_classes=len(self.class_names))
+        media_sources(self.videos_beside)
 
 
-def write_report(folder: Path, report: Report) -> None:
-    """Write ``report.html``, ``report.json`` and ``report.md`` into the folder, each whole or not at all.
+def write_report(folder: Place, report: Report) -> None:
+    """Write ``report.html``, ``report.json``, ``report.md`` and the Parquet tables, each whole or not at all.
 
     Raises:
         TypeError, ValueError: Settings or lineage hold something that JSON has no words for.
     """
-    write_json_atomically(folder / "report.json", _report_json(report))
+    write_tables(folder, report)
+    write_text_atomically(folder / "report.json", _compact(_report_json(report)))
     write_text_atomically(folder / "report.md", summary(report))
     write_text_atomically(folder / "report.html", report_page(report))
 
 
 def write_timeline_page(
-    path: Path,
+    path: Place,
     *,
     title: str,
     class_names: Sequence[str],
@@ -106,8 +117,12 @@ def write_timeline_page(
     write_text_atomically(path, page)
 
 
+def _compact(value: Mapping[str, Any]) -> str:
+    """JSON without blanks: a long video has hundreds of segments."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
 def _report_json(report: Report) -> dict[str, Any]:
-    names = report.class_names
     return {
         "layout": REPORT_LAYOUT,
         "title": report.title,
@@ -115,14 +130,8 @@ def _report_json(report: Report) -> dict[str, Any]:
         "created_at": report.created_at,
         "notices": list(report.notices),
         "scores": [scores.to_dict() for scores in report.scores],
-        "videos": [
-            {
-                "video_id": timeline.video_id,
-                "truth": None if timeline.truth is None else segments(timeline, timeline.truth, names),
-                "predicted": segments(timeline, timeline.predicted, names, confidence=timeline.confidence),
-            }
-            for timeline in report.timelines
-        ],
+        "zero_shot": [scores.to_dict() for scores in report.zero_shot],
+        "videos": [timeline_columns(timeline) for timeline in report.timelines],
         "epochs": [{name: finite_or_none(value) for name, value in row.items()} for row in report.epochs],
         "settings": dict(report.settings),
         "lineage": dict(report.lineage),

@@ -12,12 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report_colors import class_colors
+from pipeline.report_player import media_sources, player_data
 from pipeline.report_summary import percent, worst_first
 from pipeline.report_timelines import VideoTimeline, segments, timeline_data, used_classes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from pipeline.bootstrap import Interval
     from pipeline.metrics import Scores
     from pipeline.report import Report
 
@@ -36,8 +38,9 @@ def report_page(report: Report) -> str:
         class_names=report.class_names,
         data={
             "timelines": [timeline_data(timeline) for timeline in report.timelines],
+            "player": player_data(report.timelines, beside=report.videos_beside),
             "confusion": _confusion_data(first),
-            "panels": _curve_panels(report.epochs),
+            "panels": curve_panels(report.epochs),
         },
         background={index for scores in report.scores for index in scores.background},
         used=used_classes(report.timelines),
@@ -47,9 +50,11 @@ def report_page(report: Report) -> str:
         first=first,
         headline=_headline(first),
         mistakes=_common_mistakes(first),
+        unseen={index for scores in report.zero_shot for index in scores.unseen_classes},
+        media=media_sources(report.videos_beside),
         videos=sorted(videos, key=lambda video: worst_first(video[2])),
-        settings=_grouped(report.settings),
-        lineage=_grouped(report.lineage),
+        settings=grouped(report.settings),
+        lineage=grouped(report.lineage),
     )
 
 
@@ -69,7 +74,7 @@ def timeline_page(
     return _render(
         "timelines.html",
         class_names=class_names,
-        data={"timelines": [timeline_data(timeline) for timeline in timelines]},
+        data={"timelines": [timeline_data(timeline) for timeline in timelines], "player": None},
         background=background,
         used=used_classes(timelines),
         title=title,
@@ -88,6 +93,7 @@ def _render(
     *,
     class_names: Sequence[str],
     data: dict[str, Any],
+    media: str = "",
     background: Collection[int],
     used: Sequence[int],
     **context: Any,  # noqa: ANN401  (what the template names)
@@ -101,12 +107,14 @@ def _render(
     )
     # Jinja's tojson writes <, >, & and ' as \u escapes, so no name can end the script element it stands in.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.filters |= {"percent": percent, "clock": _clock}
-    scripts = {name: _asset(f"{name}.js") for name in ("theme", "timeline", "page")}
+    environment.filters |= {"percent": percent, "clock": clock}
+    names = ("theme", "timeline", *(("player",) if media else ()), "page")
+    scripts = {name: _asset(f"{name}.js") for name in names}
     return environment.get_template(template).render(
         style=_asset("style.css"),
         scripts=scripts,
         script_hashes=[_content_hash(script) for script in scripts.values()],
+        media=media,
         class_names=class_names,
         colors=class_colors(len(class_names)),
         background=set(background),
@@ -126,25 +134,33 @@ def _content_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Minutes, seconds and hundredths.
 
-    >>> _clock(83.456)
+    >>> clock(83.456)
     '1:23.46'
     """
     hundredths = round(seconds * 100)
     return f"{hundredths // 6000}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
 
 
-def _headline(scores: Scores) -> list[tuple[str, float, str]]:
-    """Name, value and meaning of the figures shown large."""
-    figures = [("Frame accuracy", scores.frame_accuracy, "frames whose class is right")]
-    if scores.foreground_accuracy is not None:
-        figures.append(("Without background", scores.foreground_accuracy, "accuracy over action frames"))
-    figures.append(("Edit", scores.edit, "agreement in the order of segments"))
-    for overlap, score in scores.f1.items():
-        figures.append((f"F1@{overlap}", score, f"segments found with {overlap} % overlap"))
-    return figures
+def _headline(scores: Scores) -> list[tuple[str, float, str, Interval | None]]:
+    """Name, value, meaning and interval of the figures shown large."""
+    meanings = {
+        "frame accuracy": ("Frame accuracy", "frames whose class is right"),
+        "foreground accuracy": ("Without background", "accuracy over action frames"),
+        "edit": ("Edit", "agreement in the order of segments"),
+        **{
+            f"f1@{percent}": (f"F1@{percent}", f"segments found with {percent} % overlap")
+            for percent in scores.f1
+        },
+    }
+    figures = scores.figures
+    return [
+        (title, figures[name], meaning, scores.intervals[name])
+        for name, (title, meaning) in meanings.items()
+        if name in figures
+    ]
 
 
 def _common_mistakes(scores: Scores) -> list[tuple[int, int, int, float]]:
@@ -170,7 +186,7 @@ def _confusion_data(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _curve_panels(epochs: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+def curve_panels(epochs: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """Series by epoch in panels of like scale: losses, scores, and every other number by itself."""
     names = dict.fromkeys(name for row in epochs for name in row if name != "epoch")
     x_values = [row.get("epoch", index) for index, row in enumerate(epochs, start=1)]
@@ -191,7 +207,7 @@ def _panel_title(name: str) -> str:
     return name
 
 
-def _grouped(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def grouped(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Nested values as (group, rows of dotted key and text); what is not nested comes first, unnamed."""
     plain = [(key, _value_text(value)) for key, value in values.items() if not isinstance(value, dict)]
     nested = [(key, _flattened(value)) for key, value in values.items() if isinstance(value, dict)]

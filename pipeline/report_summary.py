@@ -9,10 +9,18 @@ from pipeline.metrics import IOU_PERCENTS, Scores, VideoScore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.metrics import SubsetScores
     from pipeline.report import Report
 
 _WORST_VIDEOS: Final = 10
 _F1_NAMES: Final = tuple(f"F1@{overlap}" for overlap in IOU_PERCENTS)
+_NAMES: Final = (
+    "frame accuracy",
+    "foreground accuracy",
+    "edit",
+    *map(str.lower, _F1_NAMES),
+    "over-segmentation",
+)
 _LITERALLY: Final = str.maketrans(
     {character: f"\\{character}" for character in "\\`*_[]|#~"}
     | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " ", "\r": " "}
@@ -27,6 +35,7 @@ def summary(report: Report) -> str:
         *(f"> **Note.** {escaped(notice)}" for notice in report.notices),
         "## Scores",
         _scores_table(report.scores),
+        *_zero_shot(report),
         "## Worst videos",
         _videos_table(report.scores[0]),
         "## Classes",
@@ -66,13 +75,31 @@ def _scores_table(scores: Sequence[Scores]) -> str:
         (
             row.convention,
             str(row.num_frames),
-            *map(percent, (row.frame_accuracy, row.foreground_accuracy, row.edit)),
-            *map(percent, row.f1.values()),
-            percent(row.over_segmentation),
+            *(_with_interval(row, name) for name in _NAMES),
         )
         for row in scores
     ]
-    return _table(head, rows)
+    return (
+        _table(head, rows) + "\n\nIn percent; in brackets 95 % intervals over other draws of the test videos."
+    )
+
+
+def _with_interval(scores: Scores | SubsetScores, name: str) -> str:
+    interval = scores.intervals[name]
+    return percent(scores.figures.get(name)) + (f" ({interval})" if interval else "")
+
+
+def _zero_shot(report: Report) -> list[str]:
+    if not report.zero_shot:
+        return []
+    head = ("Convention", "Classes", "Accuracy", "Without background", *_F1_NAMES)
+    rows = [
+        (each.convention, name, *(_with_interval(side, figure) for figure in side.figures))
+        for each in report.zero_shot
+        for name, side in (("seen", each.seen), ("unseen", each.unseen), ("harmonic mean", each.harmonic))
+    ]
+    unseen = ", ".join(escaped(report.class_names[index]) for index in report.zero_shot[0].unseen_classes)
+    return ["## Seen and unseen classes", _table(head, rows), f"Unseen: {unseen}."]
 
 
 def _videos_table(scores: Scores) -> str:

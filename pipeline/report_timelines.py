@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _CURVE_BINS: Final = 300
 _LONE_FRAME_SECONDS: Final = 0.04
+_EVEN_SECONDS: Final = 0.002
+"""Frames this near to an even rate are told by their rate alone: containers round times to milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -32,6 +34,8 @@ class VideoTimeline:
     """(N,) class ids; None for a video without labels."""
     confidence: NDArray[np.floating[Any]] | None = None
     """(N,) from 0 to 1."""
+    file: str = ""
+    """Name of the video file, for a player; empty where there is none."""
 
     def __post_init__(self) -> None:
         for name in ("predicted", "truth", "confidence"):
@@ -79,7 +83,7 @@ def used_classes(timelines: Sequence[VideoTimeline]) -> list[int]:
 
 
 def timeline_data(timeline: VideoTimeline) -> dict[str, Any]:
-    """Segments instead of frames, so that hundreds of long videos fit on a page."""
+    """What the page draws of a video: columns of segments instead of frames, so that hundreds fit on a page."""
     return {
         "id": timeline.video_id,
         "span": [round(float(timeline.times[0]), 3), round(timeline.end_seconds, 3)],
@@ -89,18 +93,73 @@ def timeline_data(timeline: VideoTimeline) -> dict[str, Any]:
     }
 
 
+def timeline_columns(timeline: VideoTimeline) -> dict[str, Any]:
+    """What ``report.json`` says of a video: frames, seconds, and for each row of segments three columns.
+
+    ``frames`` is the length of each segment, ``labels`` its class id, ``scores`` its mean confidence in percent.
+    The seconds of frame i are ``first + i * step`` where ``step`` is there, else ``starts`` lists the second at
+    which each segment starts.
+    """
+    step = _even_step(timeline)
+    return {
+        "video_id": timeline.video_id,
+        "frames": len(timeline.times),
+        "seconds": {
+            "first": round(float(timeline.times[0]), 6),
+            "end": round(timeline.end_seconds, 6),
+            "step": step,
+        },
+        "truth": None
+        if timeline.truth is None
+        else _columns(timeline, timeline.truth, even=step is not None),
+        "predicted": _columns(
+            timeline, timeline.predicted, even=step is not None, confidence=timeline.confidence
+        ),
+    }
+
+
+def _even_step(timeline: VideoTimeline) -> float | None:
+    """Seconds between frames, where they are as good as equal; else None."""
+    count = len(timeline.times)
+    if count == 1:
+        return None
+    step = round(float(timeline.times[-1] - timeline.times[0]) / (count - 1), 9)
+    even = timeline.times[0] + step * np.arange(count)
+    return step if np.abs(even - timeline.times).max() < _EVEN_SECONDS else None
+
+
+def _columns(
+    timeline: VideoTimeline, labels: NDArray[np.int64], *, even: bool, confidence: NDArray[Any] | None = None
+) -> dict[str, Any]:
+    bounds = segment_bounds(labels)
+    columns: dict[str, Any] = {
+        "frames": np.diff(bounds).tolist(),
+        "labels": labels[bounds[:-1]].tolist(),
+    }
+    if not even:
+        columns["starts"] = np.round(timeline.times[bounds[:-1]], 3).tolist()
+    if confidence is not None:
+        columns["scores"] = _percents(_segment_means(confidence, bounds[:-1]))
+    return columns
+
+
 def _runs(
     timeline: VideoTimeline, labels: NDArray[np.int64], *, confidence: NDArray[Any] | None = None
 ) -> dict[str, Any]:
+    """Milliseconds from one start to the next, the first from the start of the video: short numbers."""
     starts = segment_bounds(labels)[:-1]
-    scores = (
-        None if confidence is None else np.rint(100 * _segment_means(confidence, starts)).astype(int).tolist()
-    )
+    milliseconds = np.rint(1000 * (timeline.times[starts] - timeline.times[0])).astype(np.int64)
+    scores = None if confidence is None else _percents(_segment_means(confidence, starts))
     return {
-        "starts": np.round(timeline.times[starts], 3).tolist(),
+        "gaps": np.diff(milliseconds, prepend=0).tolist(),
         "labels": labels[starts].tolist(),
         "scores": scores,
     }
+
+
+def _percents(values: NDArray[np.float64]) -> list[int]:
+    percents: list[int] = np.rint(100 * values).astype(int).tolist()
+    return percents
 
 
 def _segment_means(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -119,8 +178,7 @@ def _confidence_curve(timeline: VideoTimeline) -> list[int] | None:
     starts = np.maximum(np.searchsorted(timeline.times, edges, side="right") - 1, 0)
     counts = np.maximum(np.diff(np.append(starts, len(timeline.times))), 1)
     means = np.add.reduceat(timeline.confidence.astype(np.float64), starts) / counts
-    percents: list[int] = np.rint(100 * means).astype(int).tolist()
-    return percents
+    return _percents(means)
 
 
 def segments(

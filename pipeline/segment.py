@@ -16,13 +16,16 @@ from pipeline.inputs import (
     inputs_of_model,
     inputs_of_settings,
 )
+from pipeline.labels import ClassList
 from pipeline.listing import printable
 from pipeline.model import TrainedModel, load_model, read_description
+from pipeline.open_labels import OpenLabels, embed_labels
 from pipeline.outcome import Status, VideoOutcome, failures
 from pipeline.predict import predict_frames, prediction_key, segments_of
 from pipeline.settings import ExtractionSettings, SegmentSettings
 from storage.atomic import artefact_lock
 from storage.errors import CorruptArtefactError, MissingArtefactError, StorageError
+from storage.places import Place
 from storage.registry import Registry
 from storage.runs import find_run
 from storage.segments import read_segments, write_segments
@@ -61,20 +64,23 @@ def segment_batch(paths: Sequence[Path], *, settings: SegmentSettings, run: str)
 def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:
     try:
         prediction, status = _predict(path, settings=settings, run=run)
-    except (PipelineError, StorageError) as error:
+    except PipelineError as error:
         return _failed(path, str(error))
+    except StorageError as error:
+        return _failed(path, str(error), may_pass=True)
     except OSError as error:
         return _failed(
             path,
             f"{printable(path)}: {error.strerror or error}. Check the disk, then run the same command again.",
+            may_pass=True,
         )
     return SegmentedVideo(
         outcome=VideoOutcome(video=path.stem, status=status), path=str(path), prediction=prediction
     )
 
 
-def _failed(path: Path, reason: str) -> SegmentedVideo:
-    outcome = VideoOutcome(video=printable(path.stem), status="failed", reason=reason)
+def _failed(path: Path, reason: str, *, may_pass: bool = False) -> SegmentedVideo:
+    outcome = VideoOutcome(video=printable(path.stem), status="failed", reason=reason, may_pass=may_pass)
     return SegmentedVideo(outcome=outcome, path=printable(path), prediction="")
 
 
@@ -82,15 +88,17 @@ def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, S
     """Key of the video's segments, and whether they were made now."""
     store = Store(settings.store)
     stored = _with_features(path, settings=settings, run=run)
-    key = prediction_key(stored, run=run)
+    asked = _labels(settings, run) if settings.labels else None
+    key = prediction_key(stored, run=run, labels=asked.sentences if asked else None)
     target = store.prediction_path(key)
     with artefact_lock(target):
         if target.exists():
             read_segments(target)
             return key, "skipped"
         model = _model(store.run_folder(run), settings.device)
-        prediction = predict_frames(stored, model=model, store=store)
-        segments = segments_of(prediction, video=stored.video, classes=model.description.classes)
+        prediction = predict_frames(stored, model=model, store=store, texts=asked.vectors if asked else None)
+        classes = ClassList(asked.names) if asked else model.description.classes
+        segments = segments_of(prediction, video=stored.video, classes=classes)
         write_segments(
             target,
             segments,
@@ -126,11 +134,18 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, device: str) -> TrainedModel:
+def _model(folder: Place, device: str) -> TrainedModel:
     """Loaded once per process: batches of one run share it."""
     return load_model(folder, device=choose_device(device))
 
 
 @lru_cache(maxsize=1)
-def _inputs(folder: Path) -> tuple[ModelInput, ...]:
+def _labels(settings: SegmentSettings, run: str) -> OpenLabels:
+    """Embedded once per run of the stage."""
+    store = Store(settings.store)
+    return embed_labels(read_description(store.run_folder(run)), settings=settings, store=store)
+
+
+@lru_cache(maxsize=1)
+def _inputs(folder: Place) -> tuple[ModelInput, ...]:
     return inputs_of_model(read_description(folder).inputs)

@@ -1,29 +1,70 @@
 """One validated object for everything a run can be told; unknown keys are errors that name the nearest."""
 
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from pipeline.errors import SettingsError
-from pipeline.profiles import Profile, parse_profile
+from pipeline.cluster import RayCluster
+from pipeline.decode_rules import DEFAULT_TIMEOUT_SECONDS, DecodeRules, OnCorrupt
+from pipeline.errors import SettingsError, VideoError
+from pipeline.profile_files import read_profiles
+from pipeline.profiles import BUILT_IN, Profile, parse_profile
+from pipeline.remote_videos import DEFAULT_CACHE_GIB, as_address
+from pipeline.settings_file import read_settings_file
 from pipeline.weights import WeightsPolicy
+from storage.errors import StoreError
+from storage.places import is_url, place_of
 
 DEFAULT_STORE = Path("factseg-store")
 """Where artefacts go unless ``--store`` or ``FACTSEG_STORE`` says otherwise."""
 
+
+def _path_or_url(value: object) -> object:
+    """Text with ``://`` stays text, once it names a place; everything else is a path."""
+    if not isinstance(value, str):
+        return value
+    try:
+        place_of(value)
+    except StoreError as error:
+        raise ValueError(str(error)) from error
+    return value if is_url(value) else Path(value)
+
+
+StoreAddress = Annotated[Path | str, BeforeValidator(_path_or_url)]
+"""A local folder, or a URL such as ``s3://bucket/factseg``."""
+
+
+def _video_source(value: object) -> object:
+    try:
+        return as_address(value) if isinstance(value, str) else value
+    except VideoError as error:
+        raise ValueError(str(error)) from error
+
+
+VideoSource = Annotated[Path | str, BeforeValidator(_video_source)]
+"""A local file or folder, or the URL of one."""
+
 DEFAULT_FEATURES = ("i3d-rgb:stride=8", "clip:stride=4")
 """I3D first, which makes it the time base, then CLIP; modest enough for a machine without a GPU."""
+
+SENTENCE_TRANSFORMERS = "sentence-transformers:"
+"""Before the folder of such a text model."""
 
 DEFAULT_PROMPT = "a video of a person who will {label}"
 """Prompt template; ``{label}`` is the class name, its underscores shown as blanks."""
 
-Settings = TypeVar("Settings", bound="StrictSettings")
+TRAINING_SECTION = "training"
+"""Section of a recipe file with our own settings beside FACT's keys."""
 
 
 class StrictSettings(BaseModel):
@@ -33,15 +74,17 @@ class StrictSettings(BaseModel):
 
 
 class DatasetSettings(StrictSettings):
-    """Where the videos, labels and splits of a data set lie (MS-TCN layout)."""
+    """Where the videos, labels and splits of a data set lie (MS-TCN layout), or the name it was imported under."""
 
-    videos: Path
+    imported: str = Field(default="", pattern=r"^(\w([\w .-]{0,98}\w)?)?$")
+    """Name of a data set that `factseg import` took in; then no folder is needed."""
+    videos: Path | None = None
     """Folder of video files; a video's id is its file name without the ending."""
-    labels: Path
+    labels: Path | None = None
     """Folder of `<video id>.txt` with one class name per video frame."""
-    mapping: Path
+    mapping: Path | None = None
     """File of lines `<id> <class name>`."""
-    splits: Path
+    splits: Path | None = None
     """Folder of `train.<split>.bundle` and `test.<split>.bundle`."""
     split: str = Field(default="split1", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Which split to train and test on."""
@@ -53,11 +96,47 @@ class DatasetSettings(StrictSettings):
     @property
     def title(self) -> str:
         """The name, or that of the folder that holds the videos, as far as a registry takes it."""
-        if self.name:
-            return self.name
-        folder = self.videos.resolve()
+        if self.name or self.imported:
+            return self.name or self.imported
+        folder = self.place("videos").resolve()
         found = folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name
         return re.sub(r"[^\w .-]", "_", found)[:100].strip(" .-") or "dataset"
+
+    @property
+    def class_source(self) -> str:
+        """Where the classes are named, for messages."""
+        return f"the imported data set {self.imported!r}" if self.imported else str(self.mapping)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the imported data set brings its features, so that no video is looked at."""
+        return bool(self.imported) and self.videos is None
+
+    def place(self, what: Literal["videos", "labels", "mapping", "splits"]) -> Path:
+        """One of the four places.
+
+        Raises:
+            SettingsError: It was not given; validated settings of a data set in folders have all four.
+        """
+        found: Path | None = getattr(self, what)
+        if found is None:
+            raise SettingsError(f"dataset.{what} was not given. Give --{what}.")
+        return found
+
+    @model_validator(mode="after")
+    def _is_in_folders_or_imported(self) -> "DatasetSettings":
+        if self.imported:
+            given = [name for name in ("labels", "mapping") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(
+                    f"the imported data set {self.imported!r} has its own {given[0]}; leave --{given[0]} out"
+                )
+            return self
+        places = ("videos", "labels", "mapping", "splits")
+        missing = [f"dataset.{name}" for name in places if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"give {', '.join(missing)}, or with --dataset the name of an imported data set")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -72,6 +151,8 @@ class DatasetSettings(StrictSettings):
 class ExtractionSettings(StrictSettings):
     """How pictures become features."""
 
+    profiles_file: Path | None = None
+    """TOML file with profiles of one's own; what they are is written out in `features` when they are read."""
     features: tuple[str, ...] = DEFAULT_FEATURES
     """Profiles in order; the first is the time base. `name[:key=value...]`."""
     weights: WeightsPolicy = WeightsPolicy.PRETRAINED
@@ -80,12 +161,42 @@ class ExtractionSettings(StrictSettings):
     """Weights of the RGB stream of I3D; else looked for in the cache."""
     i3d_flow: Path | None = None
     """Weights of the optical-flow stream of I3D; else looked for in the cache."""
+    raft: Path | None = None
+    """Weights of torchvision's `raft_large`, for optical flow by RAFT; else looked for in the cache."""
     clip_pretrained: str = "openai"
     """Pretrained tag that open_clip knows for the CLIP model, or a folder with `open_clip_config.json`."""
     device: str = "auto"
-    """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
+    """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`. `cuda:0,cuda:1` spreads videos."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Videos that each device works on at once."""
+    flow_cache: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """GiB of optical flow kept in the cache folder for other windows and strides; 0 keeps none."""
     batch_videos: int = Field(default=8, ge=1)
     """Videos handled by one task."""
+    runner: Literal["local", "ray"] = "local"
+    """`ray` spreads the batches of videos over the machines of a Ray cluster."""
+    ray_address: str = Field(default="", max_length=255)
+    """`HOST:6379` of its head; else what `RAY_ADDRESS` says, a cluster that runs here, or one made for the run."""
+    ray_cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """CPUs of one machine that a batch takes."""
+    ray_gpus: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """GPUs of one machine that a batch takes; 0.5 lets two batches share one."""
+    decode_timeout_seconds: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, allow_inf_nan=False)
+    """A decoder that gets no step further for so many seconds is stopped, and its video fails."""
+    on_corrupt: OnCorrupt = "fail"
+    """`keep-decodable` takes the frames before the first damage of a video, `fail` takes none."""
+
+    @property
+    def cluster(self) -> RayCluster | None:
+        """The cluster that batches go to, and what each takes; None where they stay here."""
+        if self.runner == "local":
+            return None
+        return RayCluster(address=self.ray_address, cpus=self.ray_cpus, gpus=self.ray_gpus)
+
+    @property
+    def decode_rules(self) -> DecodeRules:
+        """What decoding may cost, and what becomes of damaged videos."""
+        return DecodeRules(timeout_seconds=self.decode_timeout_seconds, on_corrupt=self.on_corrupt)
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -94,10 +205,12 @@ class ExtractionSettings(StrictSettings):
 
     @field_validator("features")
     @classmethod
-    def _features_are_profiles(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+    def _features_are_profiles(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not features:
             raise ValueError("at least one feature profile is needed, e.g. `i3d-rgb`")
-        specs = tuple(parse_profile(spec).spec for spec in features)
+        path = info.data.get("profiles_file")
+        known = BUILT_IN if path is None else read_profiles(path)
+        specs = tuple(parse_profile(spec, known=known).spec for spec in features)
         if len(set(specs)) < len(specs):
             raise ValueError(f"a feature profile is listed twice in {', '.join(specs)}; remove one")
         return specs
@@ -107,17 +220,38 @@ class TextSettings(StrictSettings):
     """How class names become text embeddings."""
 
     model: str = "ViT-B-32"
-    """CLIP model of open_clip whose text tower is used."""
-    prompt: str = DEFAULT_PROMPT
-    """Template; `{label}` stands for the class name."""
+    """CLIP model of open_clip whose text tower is used, or `sentence-transformers:FOLDER`, never downloaded."""
+    prompt: tuple[str, ...] = ()
+    """Templates; `{label}` stands for the class name, its description or its code in words. Of several, the unit
+    vectors are averaged. By default one for names, and the description or code as it is."""
+    descriptions: Path | None = None
+    """File of lines `class<TAB>description`, taken instead of the class names."""
+    codes: Literal["", "havid"] = ""
+    """`havid` reads class names as HA-ViD action codes; a description goes before."""
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates that were given, else the usual one."""
+        in_words = self.descriptions is not None or self.codes
+        return self.prompt or (("{label}",) if in_words else (DEFAULT_PROMPT,))
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _one_prompt_is_a_list_of_one(cls, prompt: object) -> object:
+        return (prompt,) if isinstance(prompt, str) else prompt
 
     @field_validator("prompt")
     @classmethod
-    def _prompt_has_a_place(cls, prompt: str) -> str:
-        around = prompt.partition("{label}")
-        if not around[1] or re.search(r"[{}]", around[0] + around[2]):
-            raise ValueError("write `{label}` exactly once where the class name goes, and no other braces")
-        return prompt
+    def _prompts_have_a_place(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            around = prompt.partition("{label}")
+            if not around[1] or re.search(r"[{}]", around[0] + around[2]):
+                raise ValueError(
+                    "write `{label}` exactly once where the class name goes, and no other braces"
+                )
+        if len(set(prompts)) < len(prompts):
+            raise ValueError("a prompt is given twice; its vector would count twice")
+        return prompts
 
 
 class TrainingSettings(StrictSettings):
@@ -133,40 +267,125 @@ class TrainingSettings(StrictSettings):
     """Instead of the recipe's."""
     batch_size: int | None = Field(default=None, ge=1)
     """Videos per step, instead of the recipe's."""
+    every: int | None = Field(default=None, ge=1)
+    """Every this many-th step of the features is used, instead of the recipe's `sr`; labels go by majority."""
+    standardize: bool = True
+    """Bring every feature channel to mean 0 and deviation 1 over the training steps; stored with the model."""
+    optimizer: Literal["adam", "adamw", "sgd"] | None = None
+    """Instead of the recipe's."""
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Instead of the recipe's."""
+    schedule: Literal["step", "cosine"] = "step"
+    """`step` multiplies the rate by 0.1 once, after the recipe's `lr_decay`; `cosine` lets it fall to zero."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """The rate rises to its full size over these."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients make one step of the optimiser."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Score and keep a moving average of the weights with this decay, such as 0.999."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` computes the network in half precision; weights and their steps stay in float32."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time; an error where there is none."""
+    validation_groups: str = ""
+    """Regular expression that finds a video's group in its id, or a file of ids: what to hold out of training."""
+    validation_count: int = Field(default=1, ge=1)
+    """Groups to hold out."""
+    validate_every: int = Field(default=1, ge=1)
+    """Epochs between validations."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many validations without a better F1@50."""
+    init: str = ""
+    """Key of a run, folder of a model or checkpoint file whose weights to start from; other classes are made anew."""
+    allow_unseen: bool = False
+    """Train `fact` although test videos have classes that no training video has."""
+    checkpoint_epochs: int | None = Field(default=None, ge=1)
+    """Epochs between checkpoints; by default a twentieth of all."""
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """Also a checkpoint after every this many steps of an epoch."""
+    preload: Literal["auto", "device", "memory", "off"] = "auto"
+    """Where training features are kept; `auto` takes the fastest place they fit in."""
+    workers: int = Field(default=2, ge=0)
+    """Processes that read features where they are not preloaded."""
     seed: int = Field(default=0, ge=0)
     """Seeds weights, order of the videos, dropout and masking."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_file_may_say_how(cls, given: Any) -> Any:  # noqa: ANN401  (pydantic's raw input)
+        """A recipe file's section `training` holds these settings too; what is given beside it wins."""
+        recipe = Path(str(given.get("recipe", ""))) if isinstance(given, dict) else Path()
+        if recipe.suffix.lower() not in {".yaml", ".yml"} or not recipe.is_file():
+            return given
+        section = read_settings_file(recipe).get(TRAINING_SECTION, {})
+        if not isinstance(section, dict) or "recipe" in section:
+            raise ValueError(
+                f"{recipe}: section {TRAINING_SECTION!r} must hold training settings but no recipe"
+            )
+        return {**section, **given}
 
 
 class ExtractSettings(StrictSettings):
     """Which videos become features."""
 
-    store: Path = DEFAULT_STORE
-    """Folder of all artefacts."""
-    videos: tuple[Path, ...] = Field(min_length=1)
-    """Video files, and folders whose files are taken."""
+    store: StoreAddress = DEFAULT_STORE
+    """Folder of all artefacts, or its URL."""
+    videos: tuple[VideoSource, ...] = Field(min_length=1)
+    """Video files, folders whose files are taken, and URLs of videos or, with a stroke at the end, of folders."""
+    video_cache_gib: float = Field(default=DEFAULT_CACHE_GIB, gt=0, allow_inf_nan=False)
+    """GiB of this machine's disk that videos fetched from URLs may take together."""
+    recursive: bool = False
+    """Take the files of deeper folders too."""
     extraction: ExtractionSettings = ExtractionSettings()
+    limit: int | None = Field(default=None, ge=1)
+    """Look at no more than the first so many files."""
+    dry_run: bool = False
+    """Say what would be made and make nothing; videos are probed."""
+    table: Path | None = None
+    """Folder for the final table, `extract.parquet` and `extract.json`; by default `tables` in the store."""
+    show_predictions: bool = False
+    """Report the Kinetics classes that I3D sees in each video."""
+    class_names: Path | None = None
+    """File of the 400 class names, one a line; else looked for beside the weights."""
 
 
 class EmbedSettings(StrictSettings):
     """Which class names become text embeddings."""
 
-    store: Path = DEFAULT_STORE
-    """Folder of all artefacts."""
-    mapping: Path
+    store: StoreAddress = DEFAULT_STORE
+    """Folder of all artefacts, or its URL."""
+    mapping: Path | None = None
     """File of lines `<id> <class name>`."""
+    imported: str = ""
+    """Name of an imported data set, instead of a mapping."""
     text: TextSettings = TextSettings()
     extraction: ExtractionSettings = ExtractionSettings()
+
+    @model_validator(mode="after")
+    def _classes_come_from_one_place(self) -> "EmbedSettings":
+        if (self.mapping is None) == (not self.imported):
+            raise ValueError("give either --mapping or, with --dataset, the name of an imported data set")
+        return self
 
 
 class RunSettings(StrictSettings):
     """Everything the full pipeline can be told."""
 
-    store: Path = DEFAULT_STORE
-    """Folder of all artefacts."""
+    store: StoreAddress = DEFAULT_STORE
+    """Folder of all artefacts, or its URL."""
     dataset: DatasetSettings
     extraction: ExtractionSettings = ExtractionSettings()
     text: TextSettings = TextSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _features_come_from_one_place(self) -> "RunSettings":
+        if self.dataset.has_features and self.extraction.features != DEFAULT_FEATURES:
+            raise ValueError(
+                f"the imported data set {self.dataset.imported!r} has its features; leave --features out, or give "
+                "--videos to make others"
+            )
+        return self
 
 
 class EvaluateSettings(RunSettings):
@@ -174,20 +393,42 @@ class EvaluateSettings(RunSettings):
 
     run: str = Field(default="", pattern=r"^[0-9a-f]{0,64}$")
     """Key of a run, or its first digits; by default the run that these very settings train."""
+    promote: bool = True
+    """Whether the run becomes champion where its scores are the best; else it is only registered."""
+    videos_beside: str = ""
+    """Where the report's page finds the video files, for its player: a folder relative to it, or an address."""
+
+
+class StatusSettings(StrictSettings):
+    """What the state of every video is judged by."""
+
+    store: StoreAddress = DEFAULT_STORE
+    """Folder of all artefacts, or its URL."""
+    dataset: DatasetSettings | None = None
+    """The data set whose labels, texts and evaluation count."""
+    extraction: ExtractionSettings = ExtractionSettings()
+    text: TextSettings = TextSettings()
+    training: TrainingSettings = TrainingSettings()
 
 
 class SegmentSettings(StrictSettings):
     """Which new videos are segmented, and how."""
 
-    videos: tuple[Path, ...] = Field(min_length=1)
-    """Video files, and folders whose files are taken."""
+    videos: tuple[VideoSource, ...] = Field(min_length=1)
+    """Video files, folders whose files are taken, and URLs of videos or, with a stroke at the end, of folders."""
+    video_cache_gib: float = Field(default=DEFAULT_CACHE_GIB, gt=0, allow_inf_nan=False)
+    """GiB of this machine's disk that videos fetched from URLs may take together."""
+    recursive: bool = False
+    """Take the files of deeper folders too."""
 
-    store: Path = DEFAULT_STORE
-    """Folder of all artefacts."""
+    store: StoreAddress = DEFAULT_STORE
+    """Folder of all artefacts, or its URL."""
     model: str = ""
     """Name in the registry; may be left out where the store knows one model only."""
     run: str = Field(default="", pattern=r"^[0-9a-f]{0,64}$")
     """Key of a run, or its first digits, instead of the champion."""
+    labels: tuple[str, ...] = ()
+    """Labels to choose from instead of the classes of training, by their texts; the model must be a FACT_CLIP."""
     i3d_rgb: Path | None = None
     """Weights of the RGB stream of I3D, where they are not in the cache."""
     i3d_flow: Path | None = None
@@ -198,70 +439,3 @@ class SegmentSettings(StrictSettings):
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
     batch_videos: int = Field(default=8, ge=1)
     """Videos handled by one task."""
-
-
-def build_settings(kind: type[Settings], values: Mapping[str, Any], *, source: str) -> Settings:
-    """Validated settings of one kind.
-
-    Args:
-        kind: ``RunSettings`` or another class above.
-        values: Nested mapping.
-        source: Where the values come from, for the message.
-
-    Raises:
-        SettingsError: A key is unknown or a value does not fit; the message names the key and the nearest one.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = [_explain(kind, problem).removesuffix(".") for problem in error.errors()]
-        raise SettingsError(f"{source}: " + "; ".join(problems) + ".") from error
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """The nested mapping in a TOML or YAML file.
-
-    Raises:
-        SettingsError: The file is missing, of another kind, malformed, or holds no mapping.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in {".toml", ".yaml", ".yml"}:
-        raise SettingsError(f"{path}: settings are read from a file ending in .toml, .yaml or .yml.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SettingsError(
-            f"{path}: the settings cannot be read ({error.strerror}). Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
-    try:
-        values = tomllib.loads(text) if suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        # PyYAML spreads its message over several indented lines.
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"{path} is malformed: {reason}. Correct it.") from error
-    if not isinstance(values, dict):
-        raise SettingsError(
-            f"{path} holds no settings. Write `key: value` lines (YAML) or `key = value` (TOML)."
-        )
-    return values
-
-
-def _explain(kind: type[BaseModel], problem: Any) -> str:  # noqa: ANN401  (pydantic's ErrorDetails)
-    where = ".".join(str(part) for part in problem["loc"]) or "settings"
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(kind, problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        return f"unknown key {where!r}: {hint}"
-    return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
-
-
-def _keys_at(kind: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    for part in location:
-        annotation = kind.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        kind = annotation
-    return list(kind.model_fields)

@@ -1,9 +1,8 @@
-"""Frames in, feature rows out, as a video streams by: one object per profile, bounded memory."""
+"""Network input in, feature rows out, as a video streams by: one object per profile, bounded memory."""
 
-# Axes: W frames of a window, H rows, W columns, C channels.
+# Axes: B windows, W pictures of a window, H rows, C channels.
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -12,137 +11,229 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.extractors import Extractor, I3DEncoder
-from pipeline.optical_flow import TvL1Stream, optical_flow_input
-from pipeline.preprocess import i3d_frames
-from pipeline.windows import window_centres, window_frames, window_times
+from pipeline.i3d_dense import REACH
+from pipeline.probe import VideoFacts
+from pipeline.profiles import Profile
+from pipeline.sources import InputKey, Inputs, input_keys, sampling_of
+from pipeline.windows import NOTHING, window_frames, window_starts, window_times
 
-WINDOWS_PER_BATCH = 4
+_WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 32}
 """Windows of one forward. Four keep two cores busy; more only cost memory."""
+_DENSE_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
+"""The more windows of one forward, the fewer frames of the shared layers are computed twice."""
+_PICTURES_PER_BATCH = {"cpu": 16, "cuda": 256}
+"""Pictures of one forward of CLIP."""
 
 Append = Callable[[NDArray[np.float64], NDArray[np.float32]], None]
 """Takes times (n,) and features (n, D) of the next steps."""
 
 
-class FrameBatch:
-    """Decoded frames with the preprocessing that several profiles share, done at most once."""
-
-    def __init__(self, first: int, frames: NDArray[np.uint8], *, device: torch.device) -> None:
-        self.first = first
-        self.frames = frames
-        self._device = device
-
-    @cached_property
-    def i3d_rgb(self) -> Tensor:
-        """(n, 224, 224, 3) in [-1, 1]."""
-        return i3d_frames(self.frames, device=self._device)
-
-
 class StepStream(Protocol):
-    """Turns a video's frames, in order, into the steps of one profile."""
+    """Turns a video's inputs, in order, into the steps of one profile."""
 
-    def push(self, batch: FrameBatch) -> None:
-        """Take the next frames and append the steps they complete."""
+    @property
+    def first_input(self) -> int:
+        """The first picture it needs; for CLIP, the first step."""
+
+    def push(self, inputs: Mapping[InputKey, Inputs]) -> None:
+        """Take the next inputs and append the steps of full batches."""
 
     def finish(self) -> None:
-        """Append the steps that waited for the end of the video."""
+        """Append the steps that waited for a full batch."""
 
 
-def step_stream(extractor: Extractor, *, frame_times: NDArray[np.float64], append: Append) -> StepStream:
-    """The stream of steps of a profile over a video whose frames have these time stamps."""
-    if extractor.profile.kind == "clip":
-        return _ClipSteps(extractor, frame_times=frame_times, append=append)
-    return _I3DSteps(extractor, frame_times=frame_times, append=append)
+def step_stream(extractor: Extractor, *, facts: VideoFacts, append: Append, done: int = 0) -> StepStream:
+    """The stream of steps of a profile over a video.
+
+    Args:
+        extractor: The profile with its networks.
+        facts: What probing found; the video is long enough for a step.
+        append: Takes the steps.
+        done: Steps that are there already, fewer than all; a multiple of the steps of one forward.
+    """
+    kind = _ClipSteps if extractor.profile.kind == "clip" else _I3DSteps
+    return kind(extractor, facts=facts, append=append, done=done)
+
+
+def num_steps(profile: Profile, facts: VideoFacts) -> int:
+    """Steps that a profile makes of a video; 0 where it is too short for a window."""
+    return len(_starts(profile, len(sampling_of(profile, facts).frames)))
+
+
+def _starts(profile: Profile, num_pictures: int) -> NDArray[np.int64]:
+    return window_starts(
+        num_pictures,
+        window_frames=profile.window_frames,
+        stride_frames=profile.stride_frames,
+        edge=profile.edge,
+        extra_frames=profile.extra_frames,
+    )
+
+
+def _batch_size(sizes: Mapping[str, int], device: torch.device) -> int:
+    return sizes.get(device.type, sizes["cuda"])
+
+
+class _Delayed:
+    """Appends each batch when the next one is on its way, so that a GPU never waits for a copy."""
+
+    def __init__(self, append: Append) -> None:
+        self._append = append
+        self._waiting: tuple[NDArray[np.float64], Tensor] | None = None
+
+    def __call__(self, times: NDArray[np.float64], features: Tensor) -> None:
+        self.flush()
+        self._waiting = (times, features)
+
+    def flush(self) -> None:
+        if self._waiting is not None:
+            times, features = self._waiting
+            self._append(times, features.cpu().numpy())
+            self._waiting = None
 
 
 class _ClipSteps:
-    """A step per chosen frame."""
+    """A step per chosen picture."""
 
-    def __init__(self, extractor: Extractor, *, frame_times: NDArray[np.float64], append: Append) -> None:
-        self._encoder = extractor.networks.clip(extractor.profile.networks[0])
-        self._stride = extractor.profile.stride_frames
-        self._times = frame_times
-        self._append = append
+    def __init__(self, extractor: Extractor, *, facts: VideoFacts, append: Append, done: int) -> None:
+        profile = extractor.profile
+        self._encoder = extractor.networks.clip(profile.networks[0], precision=profile.precision)
+        self._times = sampling_of(profile, facts).times[:: profile.stride_frames]
+        (self._key,) = input_keys(profile)
+        self._batch = _batch_size(_PICTURES_PER_BATCH, extractor.networks.device)
+        self._append = _Delayed(append)
+        self._done = done
+        self._waiting: list[Tensor] = []
 
-    def push(self, batch: FrameBatch) -> None:
-        chosen = np.arange(-batch.first % self._stride, len(batch.frames), self._stride)
-        if len(chosen):
-            times = window_times(batch.first + chosen, frame_times=self._times)
-            self._append(times, self._encoder.encode_frames(batch.frames[chosen]))
+    @property
+    def first_input(self) -> int:
+        return self._done
+
+    def push(self, inputs: Mapping[InputKey, Inputs]) -> None:
+        given = inputs[self._key]
+        surplus = max(0, self._done + len(self._waiting) - given.first)
+        self._waiting.extend(given.values[surplus:].unbind())
+        while len(self._waiting) >= self._batch:
+            self._encode(self._batch)
 
     def finish(self) -> None:
-        """Every step was complete with its own frame."""
+        if self._waiting:
+            self._encode(len(self._waiting))
+        self._append.flush()
+
+    def _encode(self, count: int) -> None:
+        features = self._encoder.encode_images(torch.stack(self._waiting[:count]))
+        self._append(self._times[self._done : self._done + count], features)
+        self._done += count
+        del self._waiting[:count]
 
 
 class _I3DSteps:
-    """A step per window; both streams of I3D, where there are two, see the same frame indices."""
+    """A step per window; both streams of I3D, where there are two, see the same pictures."""
 
-    def __init__(self, extractor: Extractor, *, frame_times: NDArray[np.float64], append: Append) -> None:
-        profile = extractor.profile
-        centres = window_centres(len(frame_times), stride_frames=profile.stride_frames)
-        self._windows = window_frames(
-            centres, num_frames=len(frame_times), window_frames=profile.window_frames
+    def __init__(self, extractor: Extractor, *, facts: VideoFacts, append: Append, done: int) -> None:
+        self._profile = profile = extractor.profile
+        sampling = sampling_of(profile, facts)
+        self._num_pictures = len(sampling.frames)
+        self._starts = _starts(profile, self._num_pictures)
+        self._times = window_times(
+            self._starts, window_frames=profile.window_frames, frame_times=sampling.times
         )
-        self._times = window_times(centres, frame_times=frame_times)
-        self._append = append
-        self._device = extractor.networks.device
-        encoders = [extractor.networks.i3d(name) for name in profile.networks]
-        self._inputs = [_StreamInput(encoder) for encoder in encoders]
-        self._streams = profile.streams
-        self._optical_flow = TvL1Stream() if "optical_flow" in profile.streams else None
-        self._done = 0
+        self._batch = _batch_size(
+            _DENSE_WINDOWS_PER_BATCH if profile.dense else _WINDOWS_PER_BATCH, extractor.networks.device
+        )
+        self._append = _Delayed(append)
+        self._keys = input_keys(profile)
+        networks = profile.networks[: len(profile.streams)]
+        encoders = [extractor.networks.i3d(name, precision=profile.precision) for name in networks]
+        self._inputs = [_StreamInput(encoder, profile) for encoder in encoders]
+        self._done = done
 
-    def push(self, batch: FrameBatch) -> None:
-        for stream, source in zip(self._streams, self._inputs, strict=True):
-            if stream == "rgb":
-                source.add(batch.i3d_rgb)
-            elif self._optical_flow is not None:
-                source.add(optical_flow_input(self._optical_flow.push(batch.frames), device=self._device))
-        self._encode(at_least=WINDOWS_PER_BATCH)
+    @property
+    def first_input(self) -> int:
+        return self._first_picture(self._done)
+
+    def push(self, inputs: Mapping[InputKey, Inputs]) -> None:
+        for key, source in zip(self._keys, self._inputs, strict=True):
+            source.add(inputs[key])
+        self._encode(at_least=self._batch)
 
     def finish(self) -> None:
-        for stream, source in zip(self._streams, self._inputs, strict=True):
-            if stream == "optical_flow" and self._optical_flow is not None:
-                source.add(optical_flow_input(self._optical_flow.finish(), device=self._device))
         self._encode(at_least=1)
+        self._append.flush()
+
+    def _first_picture(self, step: int) -> int:
+        reach = REACH if self._profile.dense else 0
+        return max(0, int(self._starts[step]) - reach)
 
     def _encode(self, *, at_least: int) -> None:
         """Append complete windows in batches, as long as ``at_least`` of them are waiting."""
         available = min(source.stop for source in self._inputs)
-        complete = int(np.searchsorted(self._windows[:, -1], available))
+        complete = self._complete(available)
         while complete - self._done >= at_least:
-            rows = slice(self._done, min(self._done + WINDOWS_PER_BATCH, complete))
-            features = [source.encode(self._windows[rows]) for source in self._inputs]
-            self._append(self._times[rows], np.concatenate(features, axis=1))
+            rows = slice(self._done, min(self._done + self._batch, complete))
+            features = [source.encode(self._starts[rows], self._num_pictures) for source in self._inputs]
+            self._append(self._times[rows], torch.cat(features, dim=1))
             self._done = rows.stop
-        if self._done < len(self._windows):
+        if self._done < len(self._starts):
             for source in self._inputs:
-                source.forget(before=int(self._windows[self._done, 0]))
+                source.forget(before=self._first_picture(self._done))
+
+    def _complete(self, available: int) -> int:
+        """Windows all of whose pictures are among the first ``available``."""
+        if available >= self._num_pictures:
+            return len(self._starts)
+        reach = REACH if self._profile.dense else 0
+        last = self._starts + (self._profile.window_frames - 1 + reach)
+        return int(np.searchsorted(last, available))
 
 
 class _StreamInput:
-    """Frames of one I3D stream that coming windows still need."""
+    """Pictures of one I3D stream that coming windows still need."""
 
-    def __init__(self, encoder: I3DEncoder) -> None:
+    def __init__(self, encoder: I3DEncoder, profile: Profile) -> None:
         self._encoder = encoder
+        self._profile = profile
         self._start = 0
-        self._frames: list[Tensor] = []
+        self._kept: Tensor | None = None
 
     @property
     def stop(self) -> int:
-        """Index after the last frame added."""
-        return self._start + len(self._frames)
+        """Index after the last picture added."""
+        return self._start + (0 if self._kept is None else len(self._kept))
 
-    def add(self, frames: Tensor) -> None:
-        """Append frames (n, 224, 224, C)."""
-        self._frames.extend(frames.unbind())
+    def add(self, inputs: Inputs) -> None:
+        """Append pictures (n, 224, 224, C)."""
+        if not len(inputs.values):
+            return
+        if self._kept is None:
+            self._start, self._kept = inputs.first, inputs.values
+        else:
+            self._kept = torch.cat([self._kept, inputs.values])
 
-    def encode(self, windows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Features (B, 1024) of windows given as frame indices (B, W)."""
-        flat = [self._frames[index - self._start] for index in windows.ravel().tolist()]
-        return self._encoder.encode_windows(torch.stack(flat).reshape(*windows.shape, *flat[0].shape))
+    def encode(self, starts: NDArray[np.int64], num_pictures: int) -> Tensor:
+        """Features (B, 1024) of windows that start at these pictures."""
+        size = self._profile.window_frames
+        if self._profile.dense:
+            span = np.arange(starts[0] - REACH, starts[-1] + size + REACH)
+            video = self._gather(np.clip(span, 0, num_pictures - 1))
+            stride = self._profile.stride_frames
+            return self._encoder.encode_dense(video, stride=stride, window_frames=size)
+        pictures = window_frames(starts, num_frames=num_pictures, window_frames=size, edge=self._profile.edge)
+        windows = self._gather(pictures.ravel())
+        if self._profile.edge == "zero":
+            windows[torch.from_numpy(pictures.ravel() == NOTHING)] = 0
+        return self._encoder.encode_windows(windows.reshape(*pictures.shape, *windows.shape[1:]))
 
     def forget(self, *, before: int) -> None:
-        """Let go of frames that no coming window sees."""
-        surplus = min(before - self._start, len(self._frames))
-        del self._frames[:surplus]
-        self._start += surplus
+        """Let go of pictures that no coming window sees."""
+        if self._kept is not None:
+            surplus = min(max(before - self._start, 0), len(self._kept))
+            self._kept = self._kept[surplus:]
+            self._start += surplus
+
+    def _gather(self, pictures: NDArray[np.int64]) -> Tensor:
+        if self._kept is None:
+            raise ValueError("No picture was added, so there is no window.")
+        places = torch.from_numpy(np.maximum(pictures - self._start, 0)).to(self._kept.device)
+        return self._kept.index_select(0, places)

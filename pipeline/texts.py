@@ -1,20 +1,28 @@
-"""Class names as text embeddings: prompted, encoded by CLIP's text tower once, then read from the store."""
+"""Classes as text embeddings: sentences that a text model encodes once, and that are read from the store after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inputs import clip_network, resolve_extraction
+from pipeline.prompts import prompts_for
 from pipeline.settings import ExtractionSettings, TextSettings
-from pipeline.weights import ResolvedWeights
+from pipeline.text_models import TextModel, find_text_model
+from storage.places import Place
 from storage.store import Store
 from storage.texts import TextEncoderIdentity, read_text_embedding, text_key, write_text_embedding
 
-TEXT_VERSION = 1
-"""Version of the code between a class name and its vector."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPrompt:
+    """A sentence and where its vector came from."""
+
+    label: str
+    """Class name."""
+    prompt: str
+    encoded: bool
+    """True where it was encoded now, False where the store had it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,14 +30,22 @@ class ClassTexts:
     """Embeddings of the classes of a data set."""
 
     vectors: NDArray[np.float32]
-    """(C, W), as the encoder gave them."""
-    prompts: tuple[str, ...]
-    """The sentence encoded for each class."""
+    """(C, W), as the encoder gave them; with several prompts the mean of their unit vectors."""
+    sentences: tuple[EncodedPrompt, ...]
+    """Every sentence, class by class."""
     encoder: TextEncoderIdentity
     random_weights: bool
     """True where the encoder's weights are seeded random numbers."""
-    num_encoded: int
-    """Prompts that were encoded now; the others were in the store."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The sentences, class by class."""
+        return tuple(sentence.prompt for sentence in self.sentences)
+
+    @property
+    def num_encoded(self) -> int:
+        """Sentences that were encoded now; the others were in the store."""
+        return sum(sentence.encoded for sentence in self.sentences)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -41,65 +57,79 @@ class ClassTexts:
         )
 
 
-def prompts_for(names: Sequence[str], *, template: str) -> tuple[str, ...]:
-    """The sentence to encode for each class; underscores are shown as blanks.
-
-    >>> prompts_for(["short_service"], template="a video of {label}")
-    ('a video of short service',)
-    """
-    return tuple(template.replace("{label}", name.replace("_", " ")) for name in names)
-
-
 def embed_classes(
-    names: Sequence[str], *, text: TextSettings, extraction: ExtractionSettings, store: Store
+    names: Sequence[str],
+    *,
+    text: TextSettings,
+    extraction: ExtractionSettings,
+    store: Store,
+    beside_features: bool = True,
 ) -> ClassTexts:
-    """Embeddings of class names; only prompts that the store does not have are encoded.
+    """Embeddings of class names; only sentences that the store does not have are encoded.
 
     Args:
         names: C class names.
-        text: Model and prompt template.
-        extraction: Which weights the model gets, and the device.
+        text: Model, and how a name becomes sentences.
+        extraction: Which weights a CLIP model gets, and the device.
         store: Where embeddings are kept.
+        beside_features: Whether features are extracted too; real and random weights are then never mixed.
 
     Raises:
+        LabelError: Names or descriptions cannot become sentences.
         WeightsError: Real weights cannot be had; the message says what to do.
         SettingsError: open_clip knows no such model.
     """
-    # open_clip takes seconds to import, and most stages need no text.
-    from pipeline.clip_models import tokenizer_identity
-
-    network = clip_network(text.model)
-    weights = resolve_extraction(extraction, store=store, text_model=text.model)[network]
-    encoder = TextEncoderIdentity(
-        model=text.model,
-        weights_digest=weights.digest,
-        tokenizer=tokenizer_identity(text.model),
-        version=TEXT_VERSION,
-    )
-    prompts = prompts_for(names, template=text.prompt)
-    paths = [store.text_path(text_key(prompt, encoder=encoder)) for prompt in prompts]
-    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    prompts = prompts_for(names, text=text)
+    model = find_text_model(text.model, extraction=extraction, store=store, beside_features=beside_features)
+    label_of = {prompt: name for name, own in zip(names, prompts, strict=True) for prompt in own}
+    paths = {prompt: _path_of(prompt, model=model, store=store) for prompt in label_of}
+    missing = [prompt for prompt, path in paths.items() if not path.exists()]
     if missing:
-        _encode(
-            [(paths[index], names[index], prompts[index]) for index in missing],
-            weights=weights,
-            device=extraction.device,
-        )
+        vectors = model.load(extraction.device).encode_texts(missing)
+        for prompt, vector in zip(missing, vectors, strict=True):
+            write_text_embedding(
+                paths[prompt], vector, label=label_of[prompt], prompt=prompt, model=model.identity.model
+            )
+    read = {prompt: read_text_embedding(path) for prompt, path in paths.items()}
     return ClassTexts(
-        vectors=np.stack([read_text_embedding(path) for path in paths]),
-        prompts=prompts,
-        encoder=encoder,
-        random_weights=weights.random,
-        num_encoded=len(missing),
+        vectors=np.stack([_averaged([read[prompt] for prompt in own]) for own in prompts]),
+        sentences=tuple(
+            EncodedPrompt(label=name, prompt=prompt, encoded=prompt in set(missing))
+            for name, own in zip(names, prompts, strict=True)
+            for prompt in own
+        ),
+        encoder=model.identity,
+        random_weights=model.random,
     )
 
 
-def _encode(wanted: Sequence[tuple[Path, str, str]], *, weights: ResolvedWeights, device: str) -> None:
-    """Encode prompts, given as (target, class name, prompt), and store their vectors."""
-    from pipeline.clip import load_clip
-    from pipeline.device import choose_device
+def class_text_paths(
+    names: Sequence[str],
+    *,
+    text: TextSettings,
+    extraction: ExtractionSettings,
+    store: Store,
+    beside_features: bool = True,
+) -> list[Place]:
+    """Where the embeddings of class names lie, or would lie, as for ``embed_classes``; nothing is encoded.
 
-    model = load_clip(weights, device=choose_device(device))
-    vectors = model.encode_texts([prompt for _, _, prompt in wanted])
-    for (path, label, prompt), vector in zip(wanted, vectors, strict=True):
-        write_text_embedding(path, vector, label=label, prompt=prompt, model=model.name)
+    Raises:
+        LabelError: Names or descriptions cannot become sentences.
+        WeightsError: Real weights cannot be had; the message says what to do.
+        SettingsError: open_clip knows no such model.
+    """
+    model = find_text_model(text.model, extraction=extraction, store=store, beside_features=beside_features)
+    prompts = dict.fromkeys(prompt for own in prompts_for(names, text=text) for prompt in own)
+    return [_path_of(prompt, model=model, store=store) for prompt in prompts]
+
+
+def _path_of(prompt: str, *, model: TextModel, store: Store) -> Place:
+    return store.text_path(text_key(prompt, encoder=model.identity))
+
+
+def _averaged(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One vector as it is; of several the mean of their unit vectors (Radford et al. 2021, section 3.1.4)."""
+    if len(vectors) == 1:
+        return vectors[0]
+    units = [vector / np.linalg.norm(vector) for vector in vectors]
+    return np.asarray(np.mean(units, axis=0), dtype=np.float32)

@@ -1,65 +1,62 @@
 """Training: labelled videos in, a finished run folder out. The loop is meant to be read in one sitting."""
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
+from torch import Tensor, nn
 
 from fact.blocks import FACT, FACT_CLIP
-from fact.config import TrainingConfig as FactTraining
 from fact.errors import MatchError
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
-from pipeline.batch import Batch, Sample, shuffled_batches
-from pipeline.dataset import LabelledSource, Survey, labels_by_step, load_features, survey_part
-from pipeline.device import choose_device
-from pipeline.errors import DatasetError, TrainingError
-from pipeline.inputs import inputs_of_settings
-from pipeline.labels import read_mapping, read_split
-from pipeline.model import (
-    ModelDescription,
-    Standardisation,
-    TextInput,
-    TrainedModel,
-    save_model,
-)
-from pipeline.outcome import VideoOutcome, failures
+from pipeline.batch import Batch
+from pipeline.device import choose_device, deterministic_algorithms
+from pipeline.errors import TrainingError
+from pipeline.fine_tune import start_from
+from pipeline.model import TrainedModel, save_model
+from pipeline.optim import make_average, make_optimizer, make_schedules
+from pipeline.outcome import VideoOutcome
+from pipeline.parallel import Team, join_team
 from pipeline.provenance import describe_machine, git_revision
-from pipeline.recipes import background_ids, resolve_config
+from pipeline.run_files import CURVES_FILE, SETTINGS_FILE, read_curves
+from pipeline.sampler import epoch_steps, seed_of, steps_per_epoch
 from pipeline.settings import EvaluateSettings, RunSettings
-from pipeline.texts import ClassTexts, embed_classes
+from pipeline.train_plan import TRAIN_VERSION, Plan, plan_run
+from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels
+from pipeline.training_state import TrainingState, load_checkpoint, save_checkpoint
+from pipeline.validation import (
+    DECIDING_SCORE,
+    FIGURES,
+    ValidationVideo,
+    is_better,
+    prepare_validation,
+    validate,
+)
 from storage.atomic import artefact_lock, atomic_path, write_json_atomically
 from storage.errors import MissingArtefactError
 from storage.folders import finish_folder, is_finished, start_folder
-from storage.keys import digest_of
+from storage.places import Place
 from storage.runs import find_run
 from storage.store import Store
 
 log = logging.getLogger(__name__)
 
-TRAIN_VERSION = 1
-"""Version of the code between features and weights; part of every run's key."""
-
 SMALL_BATCH_STEPS = 256
 """Batches of fewer feature steps train with one thread on a CPU; docs/performance.md has the measurements."""
 
-CURVES_FILE = "curves.parquet"
-"""Figures by epoch."""
+CHECKPOINTS = 20
+"""Checkpoints over all epochs where the settings do not say how often."""
 
-SETTINGS_FILE = "settings.json"
-"""The settings the run was started with."""
+VALIDATION_CURVES = tuple(f"validation {name}" for name in FIGURES)
+"""Names of the validation figures in the curves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,52 +74,36 @@ class TrainOutcome:
     """Sentences worth showing: labels that were cut, random weights."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Plan:
-    """Everything a run's key is made of."""
-
-    sources: tuple[LabelledSource, ...]
-    description: ModelDescription
-    texts: ClassTexts | None
-    mean_segments: float
-    seed: int
-
-    def key(self) -> str:
-        """Name of the run. The device is left out: where a run happens is no reason to repeat it."""
-        described = dataclasses.asdict(self.description)
-        described["config"] = self.description.config.to_mapping()
-        return digest_of(
-            {
-                "version": TRAIN_VERSION,
-                "model": described,
-                "videos": [
-                    [source.video.id, *source.stored.keys, source.label_digest] for source in self.sources
-                ],
-                "text encoder": self.texts and dataclasses.asdict(self.texts.encoder),
-                "seed": self.seed,
-            }
-        )
-
-
 def train(settings: RunSettings) -> TrainOutcome:
     """Train the model that ``settings`` describe, unless the store already has that very run.
+
+    A run that was killed goes on from its last checkpoint, to the same weights as without the kill.
 
     Raises:
         DatasetError: No training video can be used; the message names the first reason.
         TrainingError: The loss is not finite, or tokens cannot be matched; the message names the videos.
     """
     store = Store(settings.store)
-    plan, survey = _plan(settings, store=store)
+    plan, survey = plan_run(settings, store=store)
     key = plan.key()
     folder = store.run_folder(key)
-    with artefact_lock(folder):
+    with (
+        join_team(choose_device(settings.extraction.device)) as team,
+        artefact_lock(folder) if team.first else nullcontext(),
+    ):
+        # One process holds the lock for all of them; nobody looks before it does.
+        team.wait()
         trained = not is_finished(folder)
+        team.wait()
         if trained:
-            _train_into(folder, plan, settings=settings, store=store)
+            _train_into(folder, plan, settings=settings, store=store, team=team)
+        if team.first:
+            store.checkpoint_path(key).unlink(missing_ok=True)
+        team.wait()
     return TrainOutcome(
         run=key,
         trained=trained,
-        epochs=plan.description.config.training.epochs,
+        epochs=len(read_curves(folder)),
         outcomes=survey.outcomes,
         notes=(*(source.note for source in survey.sources if source.note), *plan.description.notices),
     )
@@ -137,7 +118,7 @@ def find_trained(settings: EvaluateSettings) -> str:
     store = Store(settings.store)
     if settings.run:
         return find_run(store, settings.run)
-    key = _plan(settings, store=store)[0].key()
+    key = plan_run(settings, store=store)[0].key()
     if not is_finished(store.run_folder(key)):
         raise MissingArtefactError(
             "These options were never trained with. Run `factseg train` with the same ones."
@@ -145,100 +126,69 @@ def find_trained(settings: EvaluateSettings) -> str:
     return key
 
 
-def read_curves(folder: Path) -> list[dict[str, float]]:
-    """Figures by epoch of a finished run; every row has ``epoch``."""
-    rows: list[dict[str, float]] = pq.read_table(folder / CURVES_FILE).to_pylist()
-    return rows
-
-
-def _plan(settings: RunSettings, *, store: Store) -> tuple[_Plan, Survey]:
-    """What a run would be made of; reads labels, but neither pictures nor features."""
-    dataset = settings.dataset
-    classes = read_mapping(dataset.mapping)
-    split = read_split(dataset.splits, dataset.split)
-    inputs = inputs_of_settings(settings.extraction, store=store)
-    survey = survey_part(split.train, dataset=dataset, inputs=inputs, classes=classes, store=store)
-    if not survey.sources:
-        failed = failures(survey.outcomes)
-        raise DatasetError(
-            f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}"
-        )
-    segments = [source.num_segments for source in survey.sources]
-    config = resolve_config(settings.training, max_segments=max(segments))
-    texts = None
-    if config.use_clip:
-        texts = embed_classes(classes.names, text=settings.text, extraction=settings.extraction, store=store)
-    description = ModelDescription(
-        kind=settings.training.model,
-        config=config,
-        class_names=classes.names,
-        background=background_ids(
-            config, recipe_name=settings.training.recipe, dataset=dataset, classes=classes
-        ),
-        inputs=tuple(item.described for item in inputs),
-        text=None if texts is None else _text_input(texts),
-    )
-    plan = _Plan(
-        sources=survey.sources,
-        description=description,
-        texts=texts,
-        mean_segments=float(np.mean(segments)),
-        seed=settings.training.seed,
-    )
-    return plan, survey
-
-
-def _text_input(texts: ClassTexts) -> TextInput:
-    return TextInput(
-        model=texts.encoder.model,
-        weights_digest=texts.encoder.weights_digest,
-        random_weights=texts.random_weights,
-        prompts=texts.prompts,
-    )
-
-
-def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Store) -> None:
+def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Store, team: Team) -> None:
     started = time.perf_counter()
-    start_folder(folder)
-    description = plan.description
-    training = description.config.training
-    log.info(
-        "training %s by recipe %s on %d videos: %d tokens, %d epochs, batches of %d, learning rate %g",
-        description.kind,
-        settings.training.recipe,
-        len(plan.sources),
-        description.config.model.num_tokens,
-        training.epochs,
-        training.batch_size,
-        training.lr,
+    _announce(plan, recipe=settings.training.recipe)
+    description, how = plan.description, plan.how
+    rate, width = description.sample_rate, description.width
+    channels = survey_channels(
+        plan.sources, sample_rate=rate, standardize=how.standardize, width=width, store=store
     )
-    for notice in description.notices:
-        log.warning("%s", notice)
-    loaded = [
-        load_features(source.stored, sample_rate=description.sample_rate, store=store)
-        for source in plan.sources
-    ]
-    standardisation = Standardisation.of([video.features for video in loaded])
-    samples = [
-        Sample(
-            video_id=source.video.id,
-            features_TD=standardisation.apply(video.features),
-            labels_T=torch.from_numpy(labels_by_step(source, video)),
-        )
-        for source, video in zip(plan.sources, loaded, strict=True)
-    ]
-    device = choose_device(settings.extraction.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
+    standardisation = channels.standardisation
+    stored = StoredSamples(plan.sources, sample_rate=rate, standardisation=standardisation, store=store)
+    loading = Loading(preload=how.preload, workers=how.workers, device=team.device)
+    data = TrainingData(stored, lengths=channels.lengths, width=width, loading=loading)
+    held_out = prepare_validation(
+        plan.validation if team.first else (), sample_rate=rate, standardisation=standardisation, store=store
+    )
+    gpus = [team.device] if team.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), deterministic_algorithms(how.deterministic):
+        torch.manual_seed(seed_of(plan.seed, "weights"))
         vectors = None if plan.texts is None else torch.from_numpy(plan.texts.vectors)
-        network = description.build(vectors).to(device)
-        with _threads_for(samples, batch_size=training.batch_size, device=device):
-            curves = _fit(network, samples, plan=plan, device=device)
+        network = description.build(vectors)
+        if plan.initial is not None:
+            start_from(network, plan.initial, class_names=description.class_names)
+        network.to(team.device)
+        checkpoint = store.checkpoint_path(folder.name)
+        with _threads_for(data, batch_size=description.config.training.batch_size, device=team.device):
+            state = _Training(
+                network, data, plan=plan, held_out=held_out, checkpoint=checkpoint, team=team
+            ).run()
+    if not team.first:
+        return
+    start_folder(folder)
     save_model(
         folder, TrainedModel(description=description, network=network, standardisation=standardisation)
     )
+    _write_facts(
+        folder, state, plan=plan, settings=settings, seconds=time.perf_counter() - started, team=team
+    )
+
+
+def _announce(plan: Plan, *, recipe: str) -> None:
+    config = plan.description.config
+    log.info(
+        "training %s by recipe %s on %d videos, %d held out: %d tokens, %d epochs, batches of %d, learning rate %g",
+        plan.description.kind,
+        recipe,
+        len(plan.sources),
+        len(plan.validation),
+        config.model.num_tokens,
+        config.training.epochs,
+        config.training.batch_size,
+        config.training.lr,
+    )
+    for notice in plan.description.notices:
+        log.warning("%s", notice)
+
+
+def _write_facts(
+    folder: Place, state: TrainingState, *, plan: Plan, settings: RunSettings, seconds: float, team: Team
+) -> None:
+    """Curves, settings, and the manifest last."""
+    position = state.position
     with atomic_path(folder / CURVES_FILE) as scratch:
-        pq.write_table(pa.Table.from_pylist(curves), scratch)
+        pq.write_table(pa.Table.from_pylist(position.curves), scratch)
     write_json_atomically(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
     finish_folder(
         folder,
@@ -246,20 +196,29 @@ def _train_into(folder: Path, plan: _Plan, *, settings: RunSettings, store: Stor
             "kind": "run",
             "version": TRAIN_VERSION,
             "git_revision": git_revision(),
-            "machine": describe_machine(device),
+            "machine": describe_machine(team.device),
+            "processes": team.size,
             "seed": plan.seed,
-            "seconds": round(time.perf_counter() - started, 1),
-            "videos": {source.video.id: list(source.stored.keys) for source in plan.sources},
-            "labels": {source.video.id: source.label_digest for source in plan.sources},
-            "notices": list(description.notices),
+            "seconds": round(seconds, 1),
+            "videos": {source.video.id: list(source.stored.keys) for source in plan.used},
+            "content": {
+                source.video.id: [source.video.video_hash, source.label_digest] for source in plan.used
+            },
+            "labels": {source.video.id: source.label_digest for source in plan.used},
+            "validation": {
+                "videos": [source.video.id for source in plan.validation],
+                "epoch": position.best_epoch,
+                "scores": position.best,
+            },
+            "notices": list(plan.description.notices),
         },
     )
 
 
 @contextmanager
-def _threads_for(samples: Sequence[Sample], *, batch_size: int, device: torch.device) -> Iterator[None]:
+def _threads_for(data: TrainingData, *, batch_size: int, device: torch.device) -> Iterator[None]:
     """One thread while small batches train on a CPU: handing such work out takes longer than doing it."""
-    mean_steps = sum(len(sample.features_TD) for sample in samples) / len(samples)
+    mean_steps = sum(data.lengths) / len(data.lengths)
     before = torch.get_num_threads()
     if device.type == "cpu" and mean_steps * batch_size < SMALL_BATCH_STEPS:
         torch.set_num_threads(1)
@@ -269,84 +228,178 @@ def _threads_for(samples: Sequence[Sample], *, batch_size: int, device: torch.de
         torch.set_num_threads(before)
 
 
-def _fit(
-    network: FACT | FACT_CLIP, samples: Sequence[Sample], *, plan: _Plan, device: torch.device
-) -> list[dict[str, Any]]:
-    """Train ``network`` in place; figures by epoch."""
-    config = plan.description.config
-    training = config.training
-    num_classes = len(plan.description.class_names)
-    criterion = MatchCriterion(
-        config,
-        n_classes=num_classes,
-        bg_class=list(plan.description.background),
-        mean_segments=plan.mean_segments,
-    ).to(device)
-    optimizer = _optimizer(network, training)
-    scheduler = _scheduler(optimizer, training)
-    order = torch.Generator().manual_seed(plan.seed)
-    network.train()
-    curves = []
-    for epoch in range(1, training.epochs + 1):
-        epoch_loss = 0.0
-        for batch in shuffled_batches(samples, batch_size=training.batch_size, generator=order):
-            loss = _step(
-                network,
-                criterion,
+class _Training:
+    """The loop: epochs of steps, each a few batches whose gradients are summed; checkpoints between steps."""
+
+    def __init__(
+        self,
+        network: FACT | FACT_CLIP,
+        data: TrainingData,
+        *,
+        plan: Plan,
+        held_out: Sequence[ValidationVideo],
+        checkpoint: Place,
+        team: Team,
+    ) -> None:
+        config = plan.description.config
+        self._training = config.training
+        self._team = team
+        self._plan = plan
+        self._data = data
+        self._held_out = held_out
+        self._checkpoint = checkpoint
+        self._steps_per_epoch = steps_per_epoch(
+            len(data.lengths), batch_size=self._training.batch_size, accumulate=plan.how.accumulate
+        )
+        team.check_batch_size(self._training.batch_size)
+        self._criterion = MatchCriterion(
+            config,
+            n_classes=len(plan.description.class_names),
+            bg_class=list(plan.description.background),
+            mean_segments=plan.mean_segments,
+        ).to(team.device)
+        self._network = network
+        optimizer = make_optimizer(network.parameters(), self._training, name=plan.how.optimizer)
+        self._state = TrainingState(
+            network=network,
+            optimizer=optimizer,
+            schedules=make_schedules(
                 optimizer,
-                batch.to(device),
-                num_classes=num_classes,
-                max_grad_norm=training.max_grad_norm,
+                self._training,
+                name=plan.how.schedule,
+                warmup_epochs=plan.how.warmup_epochs,
+                steps_per_epoch=self._steps_per_epoch,
+            ),
+            average=make_average(network, decay=plan.how.ema),
+        )
+
+    def run(self) -> TrainingState:
+        """Train to the end and leave the network with the weights to keep: the best validated, else the last."""
+        state, position = self._state, self._state.position
+        if self._checkpoint.is_file():
+            load_checkpoint(self._checkpoint, state)
+            position = state.position
+            log.info("going on after epoch %d and %d steps more", position.epoch, position.step)
+        while position.epoch < self._training.epochs and not self._is_stopped():
+            self._network.train()
+            self._epoch()
+        kept = state.best_weights or state.evaluated.state_dict()
+        self._network.load_state_dict(kept)
+        return state
+
+    def _epoch(self) -> None:
+        """From where the position stands to the end of its epoch."""
+        position, how = self._state.position, self._plan.how
+        epoch = position.epoch + 1
+        steps = epoch_steps(
+            self._data.lengths,
+            batch_size=self._training.batch_size,
+            accumulate=how.accumulate,
+            seed=self._plan.seed,
+            epoch=epoch,
+        )[position.step :]
+        shares = [[self._team.share(batch) for batch in step] for step in steps]
+        batches = self._data.batches([share for step in shares for share in step])
+        for step, shared in zip(steps, shares, strict=True):
+            torch.manual_seed(seed_of(self._plan.seed, "step", epoch, position.step, self._team.rank))
+            position.loss += self._step(
+                [next(batches) for share in shared if share],
+                videos=[video for batch in step for video in batch],
             )
-            epoch_loss += loss * len(batch.video_ids) / len(samples)
-        curves.append({"epoch": epoch, "loss": epoch_loss, "learning_rate": scheduler.get_last_lr()[0]})
-        scheduler.step()
-        progress.report(
-            "train", done=epoch, total=training.epochs, unit="epochs", note=f"loss {epoch_loss:.3f}"
+            position.step += 1
+            if how.checkpoint_steps and position.step % how.checkpoint_steps == 0:
+                self._save()
+        self._finish_epoch()
+
+    def _step(self, batches: Sequence[Batch], *, videos: Sequence[int]) -> float:
+        """One step of the optimiser over these batches; the loss of all processes, summed over videos."""
+        state = self._state
+        state.optimizer.zero_grad(set_to_none=True)
+        loss, reason = 0.0, ""
+        for batch in batches:
+            try:
+                mean = self._loss(batch)
+            except MatchError as error:
+                # Outputs that are not finite show in the matching, before there is a loss.
+                loss, reason = float("nan"), str(error)
+                break
+            count = len(batch.video_ids)
+            # The mean over the videos of a step, however they are parted into batches and processes.
+            (mean * (count / len(videos))).backward()  # type: ignore[no-untyped-call]
+            loss += float(mean.detach()) * count
+        loss = self._team.total(loss)
+        if not np.isfinite(loss):
+            self._give_up(
+                videos, reason or f"the loss became {loss}. Lower --learning-rate, and look at these videos."
+            )
+        self._team.sum_gradients(self._network.parameters())
+        if self._training.max_grad_norm:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._training.max_grad_norm)
+        state.position.learning_rate = state.optimizer.param_groups[0]["lr"]
+        state.optimizer.step()
+        for schedule in state.schedules:
+            schedule.step()
+        if state.average is not None:
+            state.average.update_parameters(self._network)
+        return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Mean loss of one batch."""
+        target = SegmentTarget.from_labels(
+            batch.labels_BT, batch.valid_BT, num_classes=self._network.num_classes
         )
-    return curves
+        half = self._plan.how.precision == "bfloat16"
+        with torch.autocast(self._team.device.type, dtype=torch.bfloat16, enabled=half):
+            output = self._network(batch.features_BTD, valid=batch.valid_BT)
+            total: Tensor = self._criterion(output, target).total
+        return total
 
+    def _give_up(self, videos: Sequence[int], reason: str) -> None:
+        names = ", ".join(self._plan.sources[index].video.id for index in videos)
+        kept = f" The weights before it are kept in {self._checkpoint}." if self._checkpoint.is_file() else ""
+        raise TrainingError(f"{names}: {reason}{kept}")
 
-def _step(
-    network: nn.Module,
-    criterion: MatchCriterion,
-    optimizer: Optimizer,
-    batch: Batch,
-    *,
-    num_classes: int,
-    max_grad_norm: float,
-) -> float:
-    """One step of the optimiser; the loss of the batch."""
-    optimizer.zero_grad(set_to_none=True)
-    target = SegmentTarget.from_labels(batch.labels_BT, batch.valid_BT, num_classes=num_classes)
-    output = network(batch.features_BTD, valid=batch.valid_BT)
-    try:
-        loss = criterion(output, target).total
-    except MatchError as error:
-        # Outputs that are not finite show in the matching, before there is a loss.
-        raise TrainingError(f"{', '.join(batch.video_ids)}: {error}") from error
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise TrainingError(
-            f"{', '.join(batch.video_ids)}: the loss became {value}. "
-            "Lower --learning-rate, and look at the features of these videos."
-        )
-    loss.backward()
-    if max_grad_norm:
-        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-    optimizer.step()
-    return value
+    def _finish_epoch(self) -> None:
+        """Figures, validation, checkpoint."""
+        position, how = self._state.position, self._plan.how
+        loss = position.loss / len(self._data.lengths)
+        position.epoch, position.step, position.loss = position.epoch + 1, 0, 0.0
+        row: dict[str, float | None] = {
+            "epoch": position.epoch,
+            "loss": loss,
+            "learning_rate": position.learning_rate,
+        }
+        note = f"loss {loss:.3f}"
+        if self._plan.validation:
+            due = position.epoch % how.validate_every == 0 or position.epoch == self._training.epochs
+            row |= self._validate() if due else dict.fromkeys(VALIDATION_CURVES)
+            note += f", validation {DECIDING_SCORE} {position.best.get(DECIDING_SCORE, 0.0):.1f} at best"
+        position.curves.append(row)
+        every = how.checkpoint_epochs or max(1, self._training.epochs // CHECKPOINTS)
+        if position.epoch % every == 0:
+            self._save()
+        progress.report("train", done=position.epoch, total=self._training.epochs, unit="epochs", note=note)
 
+    def _validate(self) -> dict[str, float | None]:
+        """Score the held-out videos, and keep the weights where they are the best so far."""
+        state, position, described = self._state, self._state.position, self._plan.description
+        scores: dict[str, float] = {}
+        if self._team.first:
+            network = cast("FACT | FACT_CLIP", state.evaluated)
+            scores = validate(
+                network, self._held_out, classes=described.classes, background=described.background
+            )
+        scores = self._team.from_first(scores)
+        position.without_gain += 1
+        if is_better(scores, position.best):
+            position.best, position.best_epoch, position.without_gain = scores, position.epoch, 0
+            state.keep_best()
+        return {f"validation {name}": value for name, value in scores.items()}
 
-def _optimizer(network: nn.Module, training: FactTraining) -> Optimizer:
-    if training.optimizer == "Adam":
-        return Adam(network.parameters(), lr=training.lr, weight_decay=training.weight_decay)
-    return SGD(
-        network.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay
-    )
+    def _is_stopped(self) -> bool:
+        patience = self._plan.how.patience
+        return patience is not None and self._state.position.without_gain >= patience
 
-
-def _scheduler(optimizer: Optimizer, training: FactTraining) -> LRScheduler:
-    """The learning rate times 0.1, once, after epoch ``lr_decay``."""
-    milestones = [] if training.lr_decay is None else [training.lr_decay]
-    return MultiStepLR(optimizer, milestones=milestones, gamma=0.1)
+    def _save(self) -> None:
+        if self._team.first:
+            save_checkpoint(self._checkpoint, self._state)

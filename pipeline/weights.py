@@ -5,7 +5,6 @@ Light on purpose: settings import it, so nothing here imports torch before weigh
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from pathlib import Path
 from pipeline.download import download_file
 from pipeline.errors import SettingsError, WeightsError
 from storage.keys import digest_of, file_digest
+from storage.places import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,15 @@ class WeightsChoice:
     """Checkpoint of the RGB stream of I3D."""
     i3d_flow: Path | None = None
     """Checkpoint of the optical-flow stream of I3D."""
+    raft: Path | None = None
+    """Checkpoint of torchvision's ``raft_large``."""
     clip_pretrained: str = "openai"
     """A tag that open_clip lists for the model, or the path of a folder with ``open_clip_config.json``."""
     seed: int = 0
     """Seed of random weights."""
 
     def __post_init__(self) -> None:
-        files = [str(path) for path in (self.i3d_rgb, self.i3d_flow) if path is not None]
+        files = [str(path) for path in (self.i3d_rgb, self.i3d_flow, self.raft) if path is not None]
         if self.policy is WeightsPolicy.RANDOM and files:
             raise SettingsError(
                 f"Random weights were asked for together with {files[0]}; leave one of them out."
@@ -69,7 +71,7 @@ class ResolvedWeights:
     """Weights of one network, found but not loaded."""
 
     network: str
-    """``i3d-rgb``, ``i3d-optical-flow`` or ``clip/<model>``."""
+    """``i3d-rgb``, ``i3d-optical-flow``, ``raft`` or ``clip/<model>``."""
     digest: str
     """SHA-256 of the file, or of what random numbers are drawn from."""
     random: bool
@@ -85,24 +87,29 @@ class ResolvedWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class _I3DStream:
-    """Where the weights of one stream may lie."""
+class _Checkpoint:
+    """Where the weights of a network may lie."""
 
     setting: str
     variable: str
     file_names: tuple[str, ...]
 
 
-_I3D = {
-    "i3d-rgb": _I3DStream(
+_CHECKPOINTS = {
+    "i3d-rgb": _Checkpoint(
         "i3d_rgb",
         "FACTSEG_I3D_RGB",
         ("rgb_imagenet.pt", "i3d_rgb.pt", "model_rgb.pth", "i3d_rgb.safetensors"),
     ),
-    "i3d-optical-flow": _I3DStream(
+    "i3d-optical-flow": _Checkpoint(
         "i3d_flow",
         "FACTSEG_I3D_FLOW",
         ("flow_imagenet.pt", "i3d_flow.pt", "model_flow.pth", "i3d_flow.safetensors"),
+    ),
+    "raft": _Checkpoint(
+        "raft",
+        "FACTSEG_RAFT",
+        ("raft_large_C_T_SKHT_V2-ff5fadd5.pth", "raft_large.pth", "raft_large.safetensors"),
     ),
 }
 
@@ -121,9 +128,11 @@ def resolve_weights(
         digest: Digest of a file; ``store.digests.digest`` remembers them.
 
     Raises:
+        SettingsError: open_clip lists no such CLIP model; the message names the nearest.
         WeightsError: Real weights cannot be had; the message says which file to put where.
     """
     names = sorted(set(networks))
+    _check_clip_models(names)
     if choice.policy is WeightsPolicy.RANDOM:
         return {name: random_weights(name, seed=choice.seed) for name in names}
     may_download = choice.policy is WeightsPolicy.PRETRAINED
@@ -140,6 +149,15 @@ def resolve_weights(
         )
         return {name: random_weights(name, seed=choice.seed) for name in names}
     raise WeightsError(_remedy(absent[0]))
+
+
+def _check_clip_models(networks: Iterable[str]) -> None:
+    """Refuse a CLIP model that open_clip does not list, also where its weights would be random."""
+    for network in networks:
+        if network.startswith("clip/"):
+            from pipeline.clip_models import clip_config
+
+            clip_config(network.removeprefix("clip/"))
 
 
 def combined_digest(weights: Iterable[ResolvedWeights]) -> str:
@@ -162,16 +180,10 @@ def random_weights(network: str, *, seed: int) -> ResolvedWeights:
 
 
 def weights_folder() -> Path:
-    """Folder of cached weights: ``FACTSEG_WEIGHTS``, else the platform's cache folder."""
+    """Folder of cached weights: ``FACTSEG_WEIGHTS``, else in the cache folder."""
     if named := os.environ.get(WEIGHTS_FOLDER_VARIABLE):
         return Path(named).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "factseg" / "weights"
+    return cache_folder() / "weights"
 
 
 def find_here(network: str, choice: WeightsChoice, *, digest: Digest = file_digest) -> ResolvedWeights | None:
@@ -191,16 +203,28 @@ def _find(
         from pipeline.clip_models import find_clip_weights
 
         return find_clip_weights(network, choice.clip_pretrained, digest=digest, may_download=may_download)
-    stream = _I3D[network]
+    stream = _CHECKPOINTS[network]
     path = _named_file(stream, getattr(choice, stream.setting)) or _cached_file(stream)
     if path is None and may_download:
         path = _download(stream)
     if path is None:
         return None
-    return ResolvedWeights(network=network, digest=digest(path), random=False, origin=str(path), path=path)
+    found = digest(path)
+    expected = _expected_digest(stream)
+    if expected and found != expected:
+        raise WeightsError(
+            f"{path}: its SHA-256 is {found} instead of {expected} ({stream.variable}_SHA256). "
+            "Replace the file by an intact copy, or correct the checksum."
+        )
+    return ResolvedWeights(network=network, digest=found, random=False, origin=str(path), path=path)
 
 
-def _named_file(stream: _I3DStream, setting: Path | None) -> Path | None:
+def _expected_digest(stream: _Checkpoint) -> str:
+    """The SHA-256 that the environment demands of the file, wherever it is from; empty for any."""
+    return os.environ.get(f"{stream.variable}_SHA256", "").lower()
+
+
+def _named_file(stream: _Checkpoint, setting: Path | None) -> Path | None:
     """The file that settings or the environment name, which must then be there."""
     named = setting or (Path(text).expanduser() if (text := os.environ.get(stream.variable)) else None)
     if named is None or named.is_file():
@@ -209,17 +233,17 @@ def _named_file(stream: _I3DStream, setting: Path | None) -> Path | None:
     raise WeightsError(f"{named}: no such weights file ({asked}). Correct the path, or leave it out.")
 
 
-def _cached_file(stream: _I3DStream) -> Path | None:
+def _cached_file(stream: _Checkpoint) -> Path | None:
     candidates = (weights_folder() / name for name in stream.file_names)
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _download(stream: _I3DStream) -> Path | None:
+def _download(stream: _Checkpoint) -> Path | None:
     """Fetch from the address in the environment, checked against the SHA-256 there; None without one."""
     url = os.environ.get(f"{stream.variable}_URL")
     if not url:
         return None
-    sha256 = os.environ.get(f"{stream.variable}_SHA256", "").lower()
+    sha256 = _expected_digest(stream)
     if not sha256:
         raise WeightsError(
             f"{stream.variable}_URL is set but {stream.variable}_SHA256 is not. "
@@ -229,7 +253,7 @@ def _download(stream: _I3DStream) -> Path | None:
 
 
 def _remedy(network: str) -> str:
-    stream = _I3D[network]
+    stream = _CHECKPOINTS[network]
     return (
         f"No weights of {network}. Put {stream.file_names[0]} (or {', '.join(stream.file_names[1:])}) into "
         f"{weights_folder()}, or name the file by the setting {stream.setting} or {stream.variable}, or set "

@@ -202,6 +202,7 @@ function trainingCurves() {
   host.dataset.panels = data.panels.length;
 }
 
+drawTimelines();
 videoList();
 sortableTables();
 confusionMatrix();

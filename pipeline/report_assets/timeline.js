@@ -50,8 +50,11 @@ const ROW_NAMES = { truth: "Truth", predicted: "Predicted" };
 
 class Timeline {
   constructor(host, video) {
-    this.video = video;
+    this.video = { ...video };
     [this.start, this.end] = video.span;
+    for (const name of Object.keys(ROW_NAMES)) {
+      if (video[name]) this.video[name] = { ...video[name], starts: this.startsOf(video[name].gaps) };
+    }
     this.zoom = 1;
     this.rows = {};
     this.active = null;
@@ -61,6 +64,12 @@ class Timeline {
     new ResizeObserver(() => this.layOut()).observe(this.scroller);
     host.dataset.drawn = "true";
     host.dataset.segments = host.querySelectorAll(".segment").length;
+  }
+
+  // The page holds milliseconds from one start to the next.
+  startsOf(gaps) {
+    let milliseconds = Math.round(1000 * this.start);
+    return gaps.map((gap) => (milliseconds += gap) / 1000);
   }
 
   get names() {
@@ -181,11 +190,12 @@ class Timeline {
     this.scroller.addEventListener("click", (event) => {
       const segment = event.target.closest(".segment");
       if (segment) this.select(segment.dataset.row, Number(segment.dataset.index));
+      else if (event.target.closest(".ruler")) this.jump(this.secondsAt(event.clientX));
     });
     this.scroller.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     for (const [name, row] of Object.entries(this.rows)) {
       row.addEventListener("keydown", (event) => this.key(event, name));
-      row.addEventListener("focus", () => this.active?.name !== name && this.select(name, this.nearest(name)));
+      row.addEventListener("focus", () => this.active?.name !== name && this.select(name, this.nearest(name), false));
     }
   }
 
@@ -242,12 +252,13 @@ class Timeline {
       "-": () => this.zoomTo(this.zoom / 1.6),
       0: () => this.zoomTo(1),
     };
+    if (data.player) actions[" "] = () => this.host.dispatchEvent(new CustomEvent("toggle"));
     if (!(event.key in actions) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     actions[event.key]();
   }
 
-  select(name, index) {
+  select(name, index, jump = true) {
     this.host.querySelector('[aria-selected="true"]')?.setAttribute("aria-selected", "false");
     this.active = { name, index };
     const row = this.rows[name];
@@ -258,6 +269,12 @@ class Timeline {
     if (document.activeElement !== row) row.focus({ preventScroll: true });
     this.reveal(segment);
     this.describe(name, index);
+    if (jump) this.jump(this.bounds(name, index)[0]);
+  }
+
+  // A player, where there is one, listens.
+  jump(seconds) {
+    this.host.dispatchEvent(new CustomEvent("jump", { detail: seconds }));
   }
 
   reveal(segment) {
@@ -300,7 +317,7 @@ class Timeline {
     const view = this.scroller.getBoundingClientRect();
     const x = clientX ?? view.left + view.width / 2;
     const seconds = this.secondsAt(x);
-    const most = Math.max(1, Math.min(64, (120 * (this.end - this.start)) / view.width));
+    const most = Math.max(1, Math.min(64, (600 * (this.end - this.start)) / view.width));
     this.zoom = Math.min(most, Math.max(1, zoom));
     this.canvas.style.width = `${100 * this.zoom}%`;
     this.layOut();
@@ -350,7 +367,8 @@ for (const button of document.querySelectorAll(".legend button")) {
 // Timelines far down the page wait until they come near.
 function drawTimeline(host) {
   if (host.dataset.drawn) return;
-  new Timeline(host, data.timelines[Number(host.dataset.timeline)]);
+  const timeline = new Timeline(host, data.timelines[Number(host.dataset.timeline)]);
+  host.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: timeline }));
   if (picked.classId !== null) spotlight();
   const hosts = [...document.querySelectorAll(".timeline[data-drawn]")];
   document.documentElement.dataset.segments = hosts.reduce((sum, each) => sum + Number(each.dataset.segments), 0);
@@ -366,7 +384,9 @@ const approaching = new IntersectionObserver(
   },
   { rootMargin: "800px" },
 );
-const hosts = [...document.querySelectorAll(".timeline")];
-hosts.slice(0, 4).forEach(drawTimeline);
-hosts.slice(4).forEach((host) => approaching.observe(host));
-addEventListener("beforeprint", () => hosts.forEach(drawTimeline));
+function drawTimelines() {
+  const hosts = [...document.querySelectorAll(".timeline")];
+  hosts.slice(0, 4).forEach(drawTimeline);
+  hosts.slice(4).forEach((host) => approaching.observe(host));
+  addEventListener("beforeprint", () => hosts.forEach(drawTimeline));
+}

@@ -20,7 +20,7 @@ CLIP = ExtractionSettings(features=("clip:stride=16",), weights="random", device
 
 @pytest.fixture(autouse=True)
 def clip(clip_extractors, monkeypatch):
-    monkeypatch.setattr(extract_batch, "_extractors", lambda _extraction, _store: clip_extractors)
+    monkeypatch.setattr(extract_batch, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch import Sample, collate, shuffled_batches
+from pipeline.batch import Sample, collate
 
 
 def sample(length, video_id="a"):
@@ -29,25 +29,3 @@ def test_a_video_is_the_same_alone_and_in_a_batch(lengths):
         assert torch.equal(batch.labels_BT[row][valid], one.labels_T)
         assert not batch.features_BTD[row][~valid].any()
         assert not batch.labels_BT[row][~valid].any()
-
-
-def epoch(generator, *, count=7, batch_size=3):
-    samples = [sample(2 + index, str(index)) for index in range(count)]
-    return [
-        batch.video_ids for batch in shuffled_batches(samples, batch_size=batch_size, generator=generator)
-    ]
-
-
-def test_an_epoch_has_every_video_once_and_the_last_batch_may_be_smaller():
-    batches = epoch(torch.Generator().manual_seed(0))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    assert sorted(video for batch in batches for video in batch) == list("0123456")
-
-
-def test_the_generator_alone_decides_the_order():
-    torch.manual_seed(1)
-    first = [epoch(generator := torch.Generator().manual_seed(5)), epoch(generator)]
-    torch.manual_seed(2)
-    second = [epoch(generator := torch.Generator().manual_seed(5)), epoch(generator)]
-    assert first == second
-    assert first[0] != first[1]

@@ -71,10 +71,10 @@ def test_a_folder_that_is_none_or_is_empty_is_named(tmp_path, name):
 def test_a_content_is_probed_once_whatever_it_is_called(folder, store, monkeypatch):
     first = open_video(folder / "tea.mp4", store=store)
 
-    def refuse(_path):
+    def refuse(_path, **_rules):
         raise AssertionError("known already")
 
-    monkeypatch.setattr(catalogue, "probe_video", refuse)
+    monkeypatch.setattr(catalogue, "probe_guarded", refuse)
     again = open_video(folder / "café au lait.MP4", store=Store(store.root))
     assert (first.id, again.id) == ("tea", "café au lait")
     assert again.video_hash == first.video_hash

@@ -84,7 +84,7 @@ def test_squashed_pictures_differ_from_open_clips_by_rounding(height, width):
 
 def preparation_difference(frame, *, resize_mode):
     transform = image_transform_v2(PreprocessCfg(resize_mode=resize_mode), is_train=False)
-    ours = preprocessing(resize_mode=resize_mode)(frame[None], device=CPU)[0]
+    ours = preprocessing(resize_mode=resize_mode)(torch.from_numpy(frame[None]))[0]
     return (ours - transform(Image.fromarray(frame))).abs()
 
 
@@ -234,7 +234,7 @@ def test_a_tags_activation_is_the_one_it_was_trained_with(tmp_path, monkeypatch,
         "ViT-B-32-quickgelu", pretrained=str(checkpoint), pretrained_text=False
     )
     with torch.inference_mode():
-        expected = reference.eval().encode_image(quick.preprocessing(pictures, device=CPU)).numpy()
+        expected = reference.eval().encode_image(quick.preprocessing(torch.from_numpy(pictures))).numpy()
     np.testing.assert_allclose(quick.encode_frames(pictures), expected, atol=1e-4)
 
 

@@ -1,14 +1,16 @@
 """Extraction of many videos: what is stored is skipped, and one bad video harms no other."""
 
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
 from pipeline import extract_batch as module
 from pipeline import progress
+from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
-from pipeline.extract_batch import extract_batch
+from pipeline.extract_batch import extract_batch, plan_batch
 from pipeline.settings import ExtractionSettings
 from storage.features import read_features
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 @pytest.fixture(autouse=True)
 def built(clip_extractors, monkeypatch):
-    monkeypatch.setattr(module, "_extractors", lambda _extraction, _store: clip_extractors)
+    monkeypatch.setattr(module, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_a_second_time_nothing_is_decoded(videos, tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("nothing is to be decoded")
 
-    monkeypatch.setattr("pipeline.extract.read_frames", refuse)
+    monkeypatch.setattr("pipeline.extract.read_guarded", refuse)
     (outcome,) = extract(videos, tmp_path / "store", "a.mp4")
     assert (outcome.status, outcome.reason) == ("skipped", "its features are stored")
 
@@ -105,3 +107,75 @@ def test_weights_that_cannot_be_had_are_an_error_at_once(tmp_path, monkeypatch):
             extraction=ExtractionSettings(features=("i3d-rgb",), device="cpu"),
             store=tmp_path / "store",
         )
+
+
+def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path):
+    names = ("a.mp4", "cut.mp4", "b.mp4")
+    one = extract(videos, tmp_path / "one", *names)
+    several = extract_batch(
+        [videos / name for name in names],
+        extraction=SETTINGS.model_copy(update={"workers": 2}),
+        store=tmp_path / "several",
+    )
+    assert several == one
+    made = [sorted((tmp_path / name / "features" / "clip").glob("*.parquet")) for name in ("one", "several")]
+    assert [file.name for file in made[0]] == [file.name for file in made[1]]
+    assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+
+
+def test_stopping_several_workers_leaves_nothing_half_written(videos, tmp_path, monkeypatch):
+    def interrupt(path, **options):
+        if path.stem == "b":
+            raise KeyboardInterrupt
+        return open_video(path, **options)
+
+    monkeypatch.setattr(module, "open_video", interrupt)
+    settings = SETTINGS.model_copy(update={"workers": 2})
+    paths = [videos / name for name in ("a.mp4", "b.mp4", "a.mp4")]
+    with pytest.raises(KeyboardInterrupt):
+        extract_batch(paths, extraction=settings, store=tmp_path / "store")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("extract")]
+    assert not list(tmp_path.rglob("*.part"))
+    for file in (tmp_path / "store").rglob("features/clip/*.parquet"):
+        read_features(file)
+
+
+def test_a_plan_names_what_is_missing_and_makes_nothing(videos, tmp_path):
+    paths = [videos / name for name in ("a.mp4", "text.mp4")]
+    planned, failed = plan_batch(paths, extraction=SETTINGS, store=tmp_path / "store")
+    assert planned.status == "skipped"
+    assert planned.reason == "would make clip:stride=16 from 40 frames"
+    assert failed.status == "failed"
+    assert not list((tmp_path / "store").rglob("features/*/*.parquet"))
+    extract(videos, tmp_path / "store", "a.mp4")
+    (planned,) = plan_batch(paths[:1], extraction=SETTINGS, store=tmp_path / "store")
+    assert planned.reason == "its features are stored"
+
+
+def test_two_videos_of_one_name_are_told_apart_by_their_paths(videos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(videos / "b.mp4", other / "a.mp4")
+    outcomes = extract_batch(
+        [videos / "a.mp4", other / "a.mp4"], extraction=SETTINGS, store=tmp_path / "store"
+    )
+    assert [(one.video, one.status) for one in outcomes] == [("a", "done"), ("a", "done")]
+    assert [one.path for one in outcomes] == [str(videos / "a.mp4"), str(other / "a.mp4")]
+    assert len(list((tmp_path / "store" / "features" / "clip").glob("*.parquet"))) == 2
+
+
+def test_progress_tells_the_pace(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.extract._MAX_BATCH_FRAMES", 8)
+    heard = []
+    with progress.listening(heard.append):
+        extract(videos, tmp_path / "store", "a.mp4")
+    assert heard[0].note == ""
+    assert all(one.note.endswith(" frames/s") for one in heard[1:-1])
+
+
+def test_a_video_too_short_for_a_window_is_an_error_with_a_remedy(videos, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    settings = ExtractionSettings(features=("i3d-rgb:window=64:edge=drop",), weights="random", device="cpu")
+    (outcome,) = extract_batch([videos / "a.mp4"], extraction=settings, store=tmp_path / "store")
+    assert outcome.status == "failed"
+    assert "its 40 frames are too few for a window of 64 frames under edge=drop" in outcome.reason

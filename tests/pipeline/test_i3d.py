@@ -209,7 +209,7 @@ def test_pictures_are_resized_and_cropped_as_published(height, width):
     resized = cv2.resize(frame.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     left, top = (side // 2 - 112 for side in size)
     expected = (resized[top : top + 224, left : left + 224] - 127.5) / 127.5
-    got = i3d_frames(frame[None], device=CPU)
+    got = i3d_frames(torch.from_numpy(frame[None]))
     assert got.shape == (1, 224, 224, 3)
     np.testing.assert_allclose(got[0].numpy(), expected, atol=5e-4)
 

@@ -1,7 +1,6 @@
 """Scores are held against the published evaluator's numbers, a slow second implementation and properties."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -367,7 +366,7 @@ def test_confusion_has_the_truth_in_rows():
 def test_scores_become_json_and_keep_every_field():
     scores = evaluate([video([1, 2], [1, 1])], class_names=NAMES)
     found = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
-    assert set(found) == set(Scores.__dataclass_fields__)
+    assert set(found) == set(Scores.__dataclass_fields__) - {"counts"} | {"num_frames"}
     assert found["f1"]["50"] == scores.f1[50]
     assert found["per_video"][0]["video_id"] == "v"
     assert found["confusion"] == scores.confusion.tolist()
@@ -415,18 +414,3 @@ def test_labels_that_do_not_fit_are_refused(truth, predicted, message):
 def test_videos_that_cannot_be_scored_are_refused(videos, background, message):
     with pytest.raises(LabelError, match=message):
         evaluate(videos, class_names=NAMES, background=background, convention="fact")
-
-
-def test_five_hundred_long_videos_are_scored_in_seconds():
-    rng = np.random.default_rng(0)
-    videos = [
-        LabelledPrediction(
-            video_id=f"v{index}",
-            truth=np.repeat(rng.integers(75, size=100), 100),
-            predicted=np.repeat(rng.integers(75, size=2000), 5),
-        )
-        for index in range(500)
-    ]
-    started = time.perf_counter()
-    evaluate(videos, class_names=[f"class {index}" for index in range(75)])
-    assert time.perf_counter() - started < 10

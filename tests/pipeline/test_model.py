@@ -16,13 +16,13 @@ from pipeline.model import (
     WEIGHTS_FILE,
     FeatureInput,
     ModelDescription,
-    Standardisation,
     TextInput,
     TrainedModel,
     load_model,
     read_description,
     save_model,
 )
+from pipeline.standardize import Standardisation
 from storage.errors import CorruptArtefactError, MissingArtefactError
 
 CPU = torch.device("cpu")

@@ -1,11 +1,24 @@
-"""The optical-flow input of I3D: direction, order, borders and scale."""
+"""The optical-flow input of I3D: direction, order, borders, scale, and the same answer however it is cut."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from pipeline.optical_flow import TvL1Stream, optical_flow_input
+from pipeline import flow_stream
+from pipeline.errors import WeightsError
+from pipeline.flow_stream import FlowStream
+from pipeline.optical_flow import (
+    FieldWorkers,
+    dis_method,
+    quantised_input,
+    raft_method,
+    scaled_input,
+    tvl1_method,
+)
+from pipeline.preprocess import resize_and_crop
+from pipeline.raft import RaftEncoder, load_raft
+from pipeline.weights import ResolvedWeights, WeightsChoice, WeightsPolicy, random_weights, resolve_weights
 
 CPU = torch.device("cpu")
 
@@ -19,45 +32,134 @@ def moving():
     return np.stack([texture[20 - t : 84 - t, 30 - 2 * t : 126 - 2 * t] for t in range(5)])
 
 
-def fields_of(frames, batches):
-    stream = TvL1Stream()
-    parts = [stream.push(part) for part in np.split(frames, batches)]
-    return np.concatenate([*parts, stream.finish()])
+@pytest.fixture(scope="module")
+def workers():
+    made = FieldWorkers()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
-def fields(moving):
-    return fields_of(moving, [])
+def raft():
+    """RAFT with random weights and two refinements."""
+    weights = random_weights("raft", seed=0)
+    return RaftEncoder(load_raft(weights, device=CPU)._model, device=CPU, updates=2)
+
+
+def fields_of(method, frames, cuts):
+    stream = FlowStream(method)
+    parts = [stream.push(part) for part in np.split(frames, cuts)]
+    return torch.cat([*parts, stream.finish()])
+
+
+@pytest.fixture(scope="module")
+def fields(moving, workers):
+    return fields_of(tvl1_method(workers), moving, [])
 
 
 def test_a_field_is_the_displacement_to_the_next_frame(fields):
-    inside = fields[:-1, 12:-12, 12:-12]
-    np.testing.assert_allclose(inside.mean(axis=(0, 1, 2)), [2, 1], atol=0.15)
+    assert fields.shape == (5, 224, 224, 2)
+    inside = fields[:-1, 24:-24, 24:-24] * 20
+    np.testing.assert_allclose(inside.mean(dim=(0, 1, 2)), [2, 1], atol=0.15)
 
 
-def test_there_is_a_field_per_frame_and_the_last_is_zero(fields, moving):
-    assert fields.shape == (*moving.shape[:3], 2)
+def test_the_field_past_the_last_frame_is_zero(fields):
     assert not fields[-1].any()
+    assert fields[-2].any()
 
 
-def test_batches_do_not_matter(fields, moving):
-    np.testing.assert_array_equal(fields_of(moving, [1, 3]), fields)
+def test_a_field_is_that_of_opencv_resized_like_a_picture(fields, moving):
+    greys = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in moving[:2]]
+    field = cv2.optflow.createOptFlow_DualTVL1().calc(*greys, None)
+    expected = resize_and_crop(torch.from_numpy(field[None])).clamp(-20, 20) / 20
+    torch.testing.assert_close(fields[:1], expected, rtol=0, atol=0)
+
+
+def test_dis_measures_pixels_of_the_picture_with_a_short_side_of_256(moving, workers):
+    fields = fields_of(dis_method(workers), moving, [])
+    inside = fields[:-1, 24:-24, 24:-24] * 20
+    np.testing.assert_allclose(inside.mean(dim=(0, 1, 2)), [8, 4], atol=0.8)
+
+
+@pytest.mark.parametrize(("pairs", "cuts"), [(1, [1, 3]), (3, [1, 2, 3, 4]), (8, [2]), (2, [])])
+def test_batches_do_not_matter(fields, moving, workers, monkeypatch, *, cuts, pairs):
+    monkeypatch.setattr(flow_stream, "PAIRS_PER_BATCH", pairs)
+    torch.testing.assert_close(fields_of(tvl1_method(workers), moving, cuts), fields, rtol=0, atol=0)
+
+
+def test_a_stream_taken_up_later_gives_the_same_fields(monkeypatch):
+    monkeypatch.setattr(flow_stream, "PAIRS_PER_BATCH", 2)
+    asked = []
+
+    def method(frames):
+        asked.append(frames[:, 0, 0, 0].tolist())
+        return (
+            torch.from_numpy(np.diff(frames[:, 0, 0, 0].astype(np.float32)))
+            .view(-1, 1, 1, 1)
+            .expand(-1, 224, 224, 2)
+        )
+
+    frames = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) ** 2
+    whole = fields_of(method, frames, [])
+    batches, asked[:] = list(asked), []
+    later = FlowStream(method, first=2)
+    rest = torch.cat([later.push(frames[2:]), later.finish()])
+    torch.testing.assert_close(rest, whole[2:])
+    assert asked == batches[1:]
 
 
 def test_displacements_are_clipped_at_20_pixels_and_scaled_to_one():
-    field = np.zeros((1, 256, 256, 2), np.float32)
-    field[..., 0], field[..., 1] = 35, -5
-    got = optical_flow_input(field, device=CPU)
-    assert got.shape == (1, 224, 224, 2)
-    assert torch.all(got[..., 0] == 1)
-    torch.testing.assert_close(got[..., 1], torch.full((1, 224, 224), -0.25))
+    got = scaled_input(torch.tensor([35.0, -5.0, -400.0]))
+    torch.testing.assert_close(got, torch.tensor([1.0, -0.25, -1.0]))
+
+
+def test_quantised_displacements_are_one_of_256_levels():
+    values = torch.linspace(-25, 25, 1001)
+    got = quantised_input(values)
+    levels = (got + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(got, values.clamp(-20, 20) / 20, atol=1.5 / 127.5, rtol=0)
 
 
 def test_resizing_a_field_leaves_its_magnitude_alone():
-    field = np.full((1, 720, 1280, 2), 4, np.float32)
-    torch.testing.assert_close(optical_flow_input(field, device=CPU), torch.full((1, 224, 224, 2), 0.2))
+    field = torch.full((1, 720, 1280, 2), 4.0)
+    torch.testing.assert_close(scaled_input(resize_and_crop(field)), torch.full((1, 224, 224, 2), 0.2))
 
 
-def test_an_empty_stream_has_no_last_field():
-    with pytest.raises(ValueError, match="No frame was pushed"):
-        TvL1Stream().finish()
+def test_an_empty_stream_has_no_last_field(workers):
+    with pytest.raises(ValueError, match="No picture was pushed"):
+        FlowStream(tvl1_method(workers)).finish()
+
+
+@pytest.mark.slow
+def test_raft_gives_a_quantised_field_per_frame_alone_and_in_a_batch(moving, raft):
+    """Random weights: only shape, range and batching can be judged."""
+    together = fields_of(raft_method(raft), moving[:3], [])
+    assert together.shape == (3, 224, 224, 2)
+    assert not together[-1].any()
+    assert together.abs().max() <= 1
+    alone = quantised_input(raft.fields(moving[1:3]))
+    torch.testing.assert_close(together[1:2], alone, atol=2.1 / 127.5, rtol=0)
+
+
+@pytest.mark.slow
+def test_raft_checkpoints_are_loaded_strictly(raft, tmp_path):
+    state = raft._model.state_dict()
+    path = tmp_path / "raft_large.pth"
+    torch.save(state, path)
+    weights = ResolvedWeights(network="raft", digest="0" * 64, random=False, origin="", path=path, seed=7)
+    loaded = load_raft(weights, device=CPU)._model.state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    del state["mask_predictor.convrelu.0.weight"]
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match="1 missing: mask_predictor"):
+        load_raft(weights, device=CPU)
+
+
+def test_raft_weights_come_by_path_or_are_random(tmp_path):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"weights")
+    (found,) = resolve_weights(["raft"], WeightsChoice(raft=path)).values()
+    assert (found.path, found.random) == (path, False)
+    (drawn,) = resolve_weights(["raft"], WeightsChoice(policy=WeightsPolicy.RANDOM)).values()
+    assert drawn.random

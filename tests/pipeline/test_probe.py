@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import CorruptVideoError, DatasetError, NotAVideoError, VideoError
+from pipeline.guard import probe_guarded, read_guarded
 from pipeline.listing import list_videos
 from pipeline.probe import probe_video
 from pipeline.video import read_frames
@@ -242,10 +243,31 @@ def test_every_odd_file_gives_its_frames_or_its_named_error(shared):
 
 def frames_or_error(path):
     try:
-        facts = probe_video(path)
-        return sum(len(indices) for indices, _ in read_frames(path, facts))
+        facts = probe_guarded(path)
+        return sum(len(indices) for indices, _ in read_guarded(path, facts))
     except VideoError as error:
         return NAMED_ERRORS.get(path.name) if NAMED_ERRORS.get(path.name, "?") in str(error) else str(error)
+
+
+TIMED = [
+    "torchcodec__var_fps_video.mp4",
+    "mp4parser__MOV00006.3gp",
+    "moviepy__no_duration.webm",
+    "go-mp4__sample_fragmented.mp4",
+    "decord__unordered.mov",
+    "moviepy__clip1024.flv",
+]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_times_from_packets_are_those_of_decoded_frames(shared, name):
+    path = shared / "videos" / "odd" / name
+    facts = probe_video(path)
+    with av.open(path) as container:
+        stream = container.streams[facts.stream_index]
+        stamps = [frame.pts for frame in container.decode(stream)]
+        times = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
+    np.testing.assert_allclose(facts.frame_times, times, atol=1e-9)
 
 
 def test_every_badminton_video_has_a_frame_per_label_at_25_frames_per_second(shared):

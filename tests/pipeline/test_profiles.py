@@ -31,7 +31,17 @@ def test_clip_width_comes_from_the_models_configuration():
 
 
 @pytest.mark.parametrize(
-    "text", ["mstcn-i3d", "i3d-rgb:stride=8", "i3d-rgb:stride=2:window=31", "clip:model=ViT-L-14:stride=4"]
+    "text",
+    [
+        "mstcn-i3d",
+        "i3d-rgb:stride=8",
+        "i3d-rgb:stride=2:window=31",
+        "clip:model=ViT-L-14:stride=4",
+        "raft-i3d:flow=dis:fps=25:stride=24:window=24",
+        "clip:fps=29.97:name=mine:precision=bfloat16",
+        "i3d-rgb:edge=zero:flow=tvl1:streams=optical-flow",
+        "mstcn-i3d:streams=rgb",
+    ],
 )
 def test_canonical_text_reads_back_as_itself(text):
     profile = parse_profile(text)
@@ -50,9 +60,24 @@ def test_settings_written_in_another_order_give_the_same_key():
     assert digest_of(one.identity()) == digest_of(other.identity())
 
 
-@pytest.mark.parametrize("text", ["i3d-rgb:stride=2", "i3d-rgb:window=23", "mstcn-i3d"])
-def test_every_parameter_changes_the_key(text):
-    assert digest_of(parse_profile(text).identity()) != digest_of(parse_profile("i3d-rgb").identity())
+def test_raft_profile_is_the_published_one():
+    profile = parse_profile("raft-i3d")
+    assert (profile.window_frames, profile.stride_frames, profile.edge) == (64, 64, "drop")
+    assert profile.networks == ("i3d-rgb", "i3d-optical-flow", "raft")
+    assert (profile.width, profile.extra_frames) == (2048, 1)
+
+
+CHANGES = ["stride=2", "window=23", "edge=zero", "edge=drop", "fps=25", "precision=bfloat16", "name=other"]
+
+
+def test_every_parameter_changes_the_key():
+    texts = ["i3d-rgb", *(f"i3d-rgb:{change}" for change in CHANGES), "i3d-rgb-dense"]
+    texts += [f"mstcn-i3d{change}" for change in ("", ":flow=dis", ":flow=raft", ":streams=optical-flow+rgb")]
+    assert len({digest_of(parse_profile(text).identity()) for text in texts}) == len(texts)
+
+
+def test_leaving_out_the_stream_leaves_out_its_method():
+    assert parse_profile("mstcn-i3d:streams=rgb").optical_flow is None
 
 
 def test_unknown_profile_names_the_nearest():
@@ -81,6 +106,20 @@ def test_unknown_key_names_the_nearest():
         "clip:model=../../etc",
         "clip:stride=2:stride=3",
         "i3d-rgb:stride",
+        "i3d-rgb:fps=0",
+        "i3d-rgb:fps=-25",
+        "i3d-rgb:fps=fast",
+        "i3d-rgb:edge=mirror",
+        "i3d-rgb:streams=",
+        "i3d-rgb:streams=rgb+rgb",
+        "i3d-rgb:streams=rgb+optical-flow",
+        "i3d-rgb:flow=tvl1",
+        "i3d-rgb:precision=int8",
+        "i3d-rgb:name=clip",
+        "i3d-rgb:name=../up",
+        "i3d-rgb-dense:stride=8",
+        "i3d-rgb-dense:edge=drop",
+        "raft-i3d:edge=clone",
     ],
 )
 def test_nonsense_is_refused(text):

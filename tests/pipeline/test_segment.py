@@ -23,6 +23,7 @@ def forget_models():
     """Models are remembered by folder; a test that changes one must not meet the last test's."""
     segment._model.cache_clear()
     segment._inputs.cache_clear()
+    segment._labels.cache_clear()
 
 
 def segment_videos(dataset, store, run, *names):
@@ -159,3 +160,11 @@ def test_a_full_disk_fails_its_video_with_a_sentence(tiny, own_store, tiny_run, 
     assert [one.outcome.status for one in made] == ["failed", "failed"]
     assert "x.mp4: No space left on device. Check the disk" in made[0].outcome.reason
     assert not list(own_store.rglob("*.part"))
+
+
+def test_other_labels_need_a_model_with_texts(tiny, own_store, tiny_run):
+    path = tiny.root / "videos" / "x.mp4"
+    settings = SegmentSettings(videos=(path,), store=own_store, device="cpu", labels=("open the box",))
+    (made,) = segment_batch([path], settings=settings, run=tiny_run)
+    assert made.outcome.status == "failed"
+    assert "--model fact-clip" in made.outcome.reason

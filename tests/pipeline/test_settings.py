@@ -15,9 +15,9 @@ from pipeline.settings import (
     SegmentSettings,
     TextSettings,
     TrainingSettings,
-    build_settings,
-    read_settings_file,
 )
+from pipeline.settings_file import read_settings_file
+from pipeline.settings_reading import build_settings
 from pipeline.weights import WeightsPolicy
 
 DATASET = {"videos": "v", "labels": "l", "mapping": "m.txt", "splits": "s"}
@@ -74,7 +74,7 @@ def as_toml(values):
 
 
 def test_a_key_like_no_other_lists_the_known_ones():
-    assert "known are model, prompt" in complaint(TextSettings, {"zzzzzz": 1})
+    assert "known are model, prompt, descriptions, codes" in complaint(TextSettings, {"zzzzzz": 1})
 
 
 def test_every_problem_is_named_at_once():

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 from fact.loss import MatchCriterion
 from pipeline.errors import DatasetError, LabelError, TrainingError
 from pipeline.model import load_model
+from pipeline.run_files import read_curves
 from pipeline.settings import EvaluateSettings
-from pipeline.train import find_trained, read_curves, train
+from pipeline.train import find_trained, train
 from storage.errors import MissingArtefactError
 from storage.folders import MANIFEST, read_manifest
 from storage.keys import file_digest
@@ -178,7 +179,8 @@ def store_texts(settings, *, scale=1.0):
     """Text embeddings where ``embed_classes`` looks for them."""
     from pipeline.clip_models import tokenizer_identity
     from pipeline.inputs import resolve_extraction
-    from pipeline.texts import TEXT_VERSION, prompts_for
+    from pipeline.prompts import prompts_for
+    from pipeline.text_models import TEXT_VERSION
 
     store = Store(settings.store)
     name = settings.text.model
@@ -187,7 +189,7 @@ def store_texts(settings, *, scale=1.0):
         model=name, weights_digest=weights.digest, tokenizer=tokenizer_identity(name), version=TEXT_VERSION
     )
     rng = np.random.default_rng(0)
-    for label, prompt in zip(CLASSES, prompts_for(CLASSES, template=settings.text.prompt), strict=True):
+    for label, (prompt,) in zip(CLASSES, prompts_for(CLASSES, text=settings.text), strict=True):
         vector = scale * rng.standard_normal(512).astype(np.float32)
         path = store.text_path(text_key(prompt, encoder=encoder))
         write_text_embedding(path, vector, label=label, prompt=prompt, model=name)

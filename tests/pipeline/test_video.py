@@ -111,7 +111,7 @@ def damage(path):
 
 
 def test_an_index_that_promises_too_few_frames_is_an_error(h264):
-    facts = replace(probe_video(h264, decoder="pyav"), num_frames=30)
+    facts = replace(probe_video(h264, decoder="pyav"), num_frames=30, promised_frames=30)
     with pytest.raises(CorruptVideoError, match="more frames than the 30"):
         read_all(h264, facts)
 

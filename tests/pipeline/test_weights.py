@@ -216,7 +216,7 @@ def test_a_resolved_checkpoint_loads_into_its_network(weights_home):
     windows = torch.rand(1, 9, 224, 224, 3)
     loaded = load_i3d(real, device=cpu).encode_windows(windows)
     drawn = load_i3d(random_weights("i3d-rgb", seed=0), device=cpu).encode_windows(windows)
-    torch.testing.assert_close(torch.from_numpy(loaded), torch.from_numpy(drawn))
+    torch.testing.assert_close(loaded, drawn)
 
 
 def test_the_digest_of_a_profile_covers_all_its_networks():

@@ -1,0 +1,76 @@
+"""Per-channel standardisation: learnt from the training steps, stored with the model, applied to every input."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Axes: T feature steps, D feature width.
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Below this a float32 loses digits, and in the end becomes the zero that nothing can be divided by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Standardisation:
+    """Per-channel mean and scale of the training steps; applied to every input of the model."""
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    @classmethod
+    def of(cls, features: Iterable[NDArray[np.float32]]) -> "Standardisation":
+        """Mean and standard deviation over all steps of all videos; a constant channel keeps scale 1."""
+        statistics = ChannelStatistics()
+        for rows in features:
+            statistics.add(rows)
+        return statistics.standardisation()
+
+    @classmethod
+    def none(cls, width: int) -> "Standardisation":
+        """Leaves features as they are."""
+        return cls(mean_D=torch.zeros(width), scale_D=torch.ones(width))
+
+    def apply(self, features: NDArray[np.float32]) -> Tensor:
+        """(T, D) standardised rows."""
+        return (torch.from_numpy(features) - self.mean_D) / self.scale_D
+
+
+class ChannelStatistics:
+    """Mean and variance of each channel over videos that are seen one at a time.
+
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979:
+    one pass over the data, and no difference of large sums.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean_D: NDArray[np.float64] = np.zeros(0)
+        self._squares_D: NDArray[np.float64] = np.zeros(0)
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        """Take in the steps (T, D) of one more video."""
+        if self._count == 0:
+            self._mean_D = np.zeros(rows.shape[1])
+            self._squares_D = np.zeros(rows.shape[1])
+        mean_D = rows.mean(axis=0, dtype=np.float64)
+        squares_D = ((rows - mean_D) ** 2).sum(axis=0)
+        total = self._count + len(rows)
+        shift_D = mean_D - self._mean_D
+        self._squares_D += squares_D + shift_D**2 * (self._count * len(rows) / total)
+        self._mean_D += shift_D * (len(rows) / total)
+        self._count = total
+
+    def standardisation(self) -> Standardisation:
+        """Mean and standard deviation so far; a constant channel keeps scale 1."""
+        deviation_D = np.sqrt(self._squares_D / self._count)
+        # Rounding leaves a constant channel a deviation of about 1e-7 of its size; dividing by it makes noise.
+        # No absolute limit but that of float32: channels of some networks are tiny and carry everything.
+        constant_D = deviation_D <= np.maximum(1e-6 * np.abs(self._mean_D), _SMALLEST_SCALE)
+        return Standardisation(
+            mean_D=torch.from_numpy(self._mean_D.astype(np.float32)),
+            scale_D=torch.from_numpy(np.where(constant_D, 1.0, deviation_D).astype(np.float32)),
+        )

@@ -1,0 +1,161 @@
+"""Videos ready for the model: in memory, on the device, or read by workers where they fit nowhere."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.batch import Batch, Sample, collate
+from pipeline.dataset import LabelledSource, load_features, load_samples
+from pipeline.standardize import ChannelStatistics, Standardisation
+from storage.store import Store
+
+log = logging.getLogger(__name__)
+
+Preload = Literal["auto", "device", "memory", "off"]
+
+_SHARE_OF_MEMORY = 0.5
+"""Preloaded features may take this part of the memory that is free."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """How features come to the model; changes no number."""
+
+    preload: Preload
+    """``auto``: on a GPU where they fit, else in memory where they fit, else ``off``: read again every epoch."""
+    workers: int
+    """Processes that read where nothing is preloaded."""
+    device: torch.device
+
+
+class StoredSamples(Dataset[Sample]):
+    """Samples read from the store each time they are asked for."""
+
+    def __init__(
+        self,
+        sources: Sequence[LabelledSource],
+        *,
+        sample_rate: int,
+        standardisation: Standardisation,
+        store: Store,
+    ) -> None:
+        self._sources = sources
+        self._sample_rate = sample_rate
+        self._standardisation = standardisation
+        self._store = store
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self._sources)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The video at this place, standardised."""
+        source = self._sources[index]
+        ((loaded, labels_T),) = load_samples([source], every=self._sample_rate, store=self._store)
+        return Sample(
+            video_id=source.video.id,
+            features_TD=self._standardisation.apply(loaded.features),
+            labels_T=torch.from_numpy(labels_T),
+        )
+
+
+class TrainingData:
+    """The training videos, batch by batch, on the device."""
+
+    def __init__(
+        self, stored: StoredSamples, *, lengths: Sequence[int], width: int, loading: Loading
+    ) -> None:
+        self.lengths = tuple(lengths)
+        """Steps of each video."""
+        self._stored = stored
+        self._device = loading.device
+        place = _place_for(4 * width * sum(lengths), loading)
+        log.debug("training features: %s", place)
+        self._samples: list[Sample] | None = None
+        self._plan = _Plan()
+        if place == "off":
+            self._loader = DataLoader(
+                stored,
+                batch_sampler=self._plan,
+                num_workers=loading.workers,
+                collate_fn=collate,
+                persistent_workers=loading.workers > 0,
+                # Nothing random happens in a worker; torch's own generator is left alone.
+                generator=torch.Generator(),
+                multiprocessing_context="spawn" if loading.workers else None,
+            )
+            return
+        samples = [stored[index] for index in range(len(stored))]
+        self._samples = [sample.to(self._device) for sample in samples] if place == "device" else samples
+
+    def video_ids(self, indices: Sequence[int], sources: Sequence[LabelledSource]) -> list[str]:
+        """Names of some videos."""
+        return [sources[index].video.id for index in indices]
+
+    def batches(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """A batch on the device for each list of videos; empty lists are passed over."""
+        wanted = [list(indices) for indices in plan if indices]
+        if self._samples is not None:
+            for indices in wanted:
+                yield collate([self._samples[index] for index in indices]).to(self._device)
+            return
+        self._plan.batches = wanted
+        for batch in self._loader:
+            yield batch.to(self._device)
+
+
+class _Plan(Sampler[list[int]]):
+    """The batches that the workers are to read next; lives in the main process."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ChannelSurvey:
+    """What one look at the features of all training videos finds."""
+
+    lengths: tuple[int, ...]
+    """Steps of each video."""
+    standardisation: Standardisation
+
+
+def survey_channels(
+    sources: Sequence[LabelledSource], *, sample_rate: int, standardize: bool, width: int, store: Store
+) -> ChannelSurvey:
+    """Read every video once, one at a time, for its length and the channels' mean and scale."""
+    statistics = ChannelStatistics()
+    lengths = []
+    for source in sources:
+        loaded = load_features(source.stored, sample_rate=sample_rate, store=store)
+        lengths.append(len(loaded.features))
+        if standardize:
+            statistics.add(loaded.features)
+    found = statistics.standardisation() if standardize else Standardisation.none(width)
+    return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
+
+
+def _place_for(size_bytes: int, loading: Loading) -> Literal["device", "memory", "off"]:
+    if loading.preload != "auto":
+        return loading.preload
+    if loading.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(loading.device)
+        if size_bytes < _SHARE_OF_MEMORY * free:
+            return "device"
+    return "memory" if size_bytes < _SHARE_OF_MEMORY * _free_memory_bytes() else "off"
+
+
+def _free_memory_bytes() -> int:
+    """Memory that is free now."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
