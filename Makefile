@@ -3,29 +3,46 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow check lint types lock clean
+.PHONY: help demo test test-fast test-slow ops-test browser postgresql check lint types lock clean
+# Two test processes; a file's tests stay in one, in order. One thread each: spinning threads of two pools cost more
+# than they give.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# Installed anew only when the lock or the project's own description changed.
+# Installed anew only when the lock or the project's own description changed. The lock is complete, so nothing is left to
+# resolve: older versions of pip, resolving, overlook the pin of a package that is also asked for with an extra.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed; name one with: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: .venv/installed  ## Draw videos, run the whole chain on them, show scores and the report
 	$(BIN)/factseg demo
 
-test: test-fast test-slow  ## All tests, fast then slow
+test: browser postgresql test-fast test-slow  ## All tests, fast then slow
 
 test-fast: .venv/installed  ## Tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: .venv/installed  ## Tests that take minutes: real servers, the whole chain
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "slow and not ops"
+
+ops-test: .venv/installed postgresql  ## Real parts: twenty runs on PostgreSQL, a database that goes, a Ray cluster
+	$(BIN)/python -m pytest -m ops
+
+# What the tests need of the system; where it cannot be installed, those tests are skipped and say so.
+browser:
+	@command -v chromedriver > /dev/null || (apt-get update && apt-get install --yes chromium chromium-driver) > /dev/null 2>&1 \
+		|| echo "Chromium could not be installed: tests of pages in a browser are skipped." >&2
+
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || (apt-get update && apt-get install --yes postgresql) > /dev/null 2>&1 \
+		|| echo "PostgreSQL could not be installed: tests of a server on it are skipped." >&2
 
 check: lint types test-fast  ## Lint, types and fast tests
 
@@ -38,7 +55,7 @@ types: .venv/installed  ## Types by mypy
 
 lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --upgrade pyproject.toml --group dev --output-file requirements.lock
+		--no-emit-index-url --upgrade pyproject.toml --all-extras --group dev --output-file requirements.lock
 
 clean:  ## Remove the environment and caches; stores stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -10,3 +10,6 @@ silence()
 # Before torch is imported, which reads it once: threads that spin while they wait take the cores from Prefect's
 # server, from the decoder and from each other. Small training steps then take many times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A busy machine takes more than Prefect's 20 seconds to start the embedded server.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")

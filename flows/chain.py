@@ -5,23 +5,33 @@ goes on; FAILED where none succeeded or the data set cannot be used. The state's
 """
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.context import FlowRunContext
 from prefect.futures import wait
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
 
 from flows import stages
+from flows.hooks import note_failure, progress_artifacts, publish
+from flows.ray_cluster import anywhere, check_ray, ray_tasks
 from flows.reports import StageReport
 from flows.runner import EXPECTED_ERRORS
+from flows.time_limit import limit_of_environment, time_limit
+from pipeline.cluster import RayCluster
 from pipeline.outcome import failures, summary
 from pipeline.settings import (
     EmbedSettings,
     EvaluateSettings,
+    ExtractionSettings,
     ExtractSettings,
     RunSettings,
     SegmentSettings,
@@ -31,10 +41,40 @@ from pipeline.settings import (
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-# One batch of videos at a time: a batch already uses every core, or the GPU.
-_ONE_AT_A_TIME: Any = ThreadPoolTaskRunner(max_workers=1)
+GPU_LIMIT_VARIABLE = "FACTSEG_GPU_LIMIT"
+"""Environment variable that names the global concurrency limit which whoever uses the GPU holds."""
+
+RETRIES = 2
+"""Tries after the first, where an error may pass: a busy database, a share that was gone for a moment."""
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def gpu_slot() -> Iterator[None]:
+    """Hold a slot of the global concurrency limit that the environment names; none is needed without a name.
+
+    The limit must exist: with a misspelt name nobody would wait for anybody.
+    """
+    name = os.environ.get(GPU_LIMIT_VARIABLE, "")
+    if not name:
+        yield
+        return
+    with concurrency(name, occupy=1, strict=True):
+        yield
+
+
+def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether to try again: what users must mend is the same the next time."""
+    return not isinstance(state.data, EXPECTED_ERRORS)
+
+
+def _task_runner(on: RayCluster | None) -> AbstractContextManager[TaskRunner[Any]]:
+    if on is not None:
+        return ray_tasks(on)
+    # One batch of videos at a time: a batch already uses every core, or the GPU.
+    here: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
+    return here
 
 
 class PrefectRunner:
@@ -45,13 +85,21 @@ class PrefectRunner:
         return self._task(name, lambda _: step())(None)
 
     def map(
-        self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+        self,
+        name: str,
+        step: Callable[[Given], Made],
+        batches: Sequence[Given],
+        *,
+        on: RayCluster | None = None,
     ) -> list[Made | Exception]:
         """Carry out a step for every batch; a batch that broke gives its exception and the others go on."""
+        if on is not None:
+            step, batches = anywhere(step), anywhere(batches)
         step_task = self._task(name, step)
-        futures = [step_task.submit(batch) for batch in batches]
-        wait(futures)
-        results: list[Made | Exception] = [future.result(raise_on_failure=False) for future in futures]
+        with _task_runner(on) as tasks:
+            futures = [tasks.submit(step_task, {"given": batch}) for batch in batches]
+            wait(futures)
+            results: list[Made | Exception] = [future.result(raise_on_failure=False) for future in futures]
         for result in results:
             if isinstance(result, EXPECTED_ERRORS):
                 raise result
@@ -61,17 +109,28 @@ class PrefectRunner:
     def _task(name: str, step: Callable[[Given], Made]) -> Task[[Given], Made]:
         # A partial has no source for Prefect to look at; a function around it has.
         def carry_out(given: Given) -> Made:
-            return step(given)
+            with gpu_slot():
+                return step(given)
 
-        return task(name=name, cache_policy=NO_CACHE, persist_result=False)(carry_out)
+        return task(
+            name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES,
+            retry_delay_seconds=exponential_backoff(backoff_factor=2),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=may_pass,
+        )(carry_out)
 
 
 def conclude(work: Callable[[], StageReport]) -> State[Any]:
     """Do the work of a flow and turn its report, or an error that users can mend, into the flow's state."""
     try:
-        report = work()
+        with _around_the_work():
+            report = work()
     except EXPECTED_ERRORS as error:
         return Failed(message=str(error), data=error)
+    publish(report)
     listed = [outcome for outcome in report.outcomes if outcome.reason != "not a video"]
     failed = failures(listed)
     for outcome in failed:
@@ -84,37 +143,58 @@ def conclude(work: Callable[[], StageReport]) -> State[Any]:
     return Failed(message=message, data=report)
 
 
-@flow(name="extract", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@contextmanager
+def _around_the_work() -> Iterator[None]:
+    """The time limit of the environment, for a flow that is nobody's subflow, and progress artifacts."""
+    running = FlowRunContext.get()
+    if running is None or running.flow_run is None or running.flow_run.parent_task_run_id:
+        yield
+        return
+    with ExitStack() as around:
+        around.enter_context(time_limit(str(running.flow_run.id), seconds=limit_of_environment()))
+        around.enter_context(progress_artifacts())
+        yield
+
+
+COMMON: Any = {
+    "persist_result": False,
+    "on_failure": [note_failure],
+    "on_crashed": [note_failure],
+}
+"""What every flow has in common."""
+
+
+@flow(name="extract", **COMMON)
 def extract(settings: ExtractSettings) -> State[Any]:
     """Decode every listed video once and store the features it does not have yet."""
     return conclude(lambda: stages.extract(settings, PrefectRunner()))
 
 
-@flow(name="embed-text", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@flow(name="embed-text", **COMMON)
 def embed_text(settings: EmbedSettings) -> State[Any]:
     """Store the text embedding of every class that has none yet."""
     return conclude(lambda: stages.embed_text(settings, PrefectRunner()))
 
 
-@flow(name="train", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@flow(name="train", **COMMON)
 def train(settings: RunSettings) -> State[Any]:
     """Train a model on the training videos of a split, unless that very run is stored."""
     return conclude(lambda: stages.train_model(settings, PrefectRunner()))
 
 
-@flow(name="evaluate", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@flow(name="evaluate", **COMMON)
 def evaluate(settings: EvaluateSettings) -> State[Any]:
     """Score a run on the test videos, write its report, register it and choose the champion."""
     return conclude(lambda: stages.evaluate(settings, PrefectRunner()))
 
 
-@flow(name="segment", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@flow(name="segment", **COMMON)
 def segment(settings: SegmentSettings) -> State[Any]:
     """Segment new videos with the champion."""
     return conclude(lambda: stages.segment(settings, PrefectRunner()))
 
 
-@flow(name="full-pipeline", task_runner=_ONE_AT_A_TIME, persist_result=False)
+@flow(name="full-pipeline", **COMMON)
 def full_pipeline(settings: RunSettings) -> State[Any]:
     """From videos and labels to features, a trained run, scores, a report and a champion."""
     return conclude(lambda: stages.full_pipeline(settings, call_flow))
@@ -138,10 +218,18 @@ def call_flow(name: str, settings: StrictSettings) -> StageReport:
         PipelineError, StorageError, FactError: The flow failed for a reason that users can mend.
         Exception: What else the flow raised.
     """
-    state = FLOWS[name](settings, return_state=True)
+    extraction = getattr(settings, "extraction", None)
+    if isinstance(extraction, ExtractionSettings) and extraction.cluster is not None:
+        # Before an embedded server is started for nothing.
+        check_ray()
+    return report_of(FLOWS[name](settings, return_state=True))
+
+
+def report_of(state: State[Any]) -> StageReport:
+    """The report of a flow that ended in a state; what it raised is raised."""
     result = state.result(raise_on_failure=False)
     if isinstance(result, StageReport):
         return result
     if isinstance(result, BaseException):
         raise result
-    raise RuntimeError(f"Flow {name} ended {state.name} without a report: {state.message}")
+    raise RuntimeError(f"A flow ended {state.name} without a report: {state.message}")

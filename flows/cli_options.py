@@ -11,23 +11,28 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-StoreOption = Annotated[Path, Parameter(name="--store", env_var="FACTSEG_STORE")]
-"""Folder of all artefacts."""
+StoreOption = Annotated[str, Parameter(name="--store", env_var="FACTSEG_STORE")]
+"""Folder of all artefacts, or its URL."""
 
 JsonOption = Annotated[bool, Parameter(name="--json", negative="")]
 """Print JSON on standard output."""
 
+RecursiveOption = Annotated[bool, Parameter(name="--recursive", negative="")]
+"""Take the files of deeper folders too."""
+
 DirectOption = Annotated[bool, Parameter(name="--direct", negative="")]
 """Call the plain functions instead of the Prefect flows."""
 
-DEFAULT_STORE = Path("factseg-store")
+DEFAULT_STORE = "factseg-store"
 
 
 @Parameter(name="*", group="Data set")
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """Where the data set lies (MS-TCN layout)."""
+    """Where the data set lies (MS-TCN layout), or the name it was imported under."""
 
+    imported: Annotated[str | None, Parameter(name="--dataset")] = None
+    "Name of a data set that 'factseg import' took in; then no folder is needed."
     videos: Path | None = None
     "Folder of video files; a video's id is its file name without the ending."
     labels: Path | None = None
@@ -52,16 +57,38 @@ class ExtractionOptions:
     features: str | None = None
     """Profiles separated by commas, the first being the time base, each name[:key=value...];
     'i3d-rgb:stride=8,clip:stride=4' unless given."""
+    profiles_file: Annotated[Path | None, Parameter(name="--profiles")] = None
+    "TOML file with profiles of your own: a table each, with 'base' and settings."
     weights: str | None = None
     "'pretrained' (unless given), 'random' (seeded, for trials), or 'cached' (never downloads)."
     i3d_rgb: Path | None = None
     "Weights of the RGB stream of I3D."
     i3d_flow: Path | None = None
     "Weights of the optical-flow stream of I3D."
+    raft: Path | None = None
+    "Weights of torchvision's raft_large, for optical flow by RAFT."
     clip_pretrained: str | None = None
     "Pretrained tag that open_clip knows, or a folder with open_clip_config.json; 'openai' unless given."
     device: str | None = None
-    "'auto' (unless given), 'cpu', 'cuda:0', ..."
+    "'auto' (unless given), 'cpu', 'cuda:0', ...; 'cuda:0,cuda:1' spreads the videos over both."
+    workers: int | None = None
+    "Videos that each device works on at once; 1 unless given."
+    runner: str | None = None
+    "'local' (unless given), or 'ray': spread the batches of videos over a Ray cluster; docs/scaling.md."
+    ray_address: str | None = None
+    "HOST:6379 of the cluster; else what RAY_ADDRESS says, one that runs here, or one made for the run."
+    ray_cpus: float | None = None
+    "CPUs of one machine that a batch of videos takes; 1 unless given."
+    ray_gpus: float | None = None
+    "GPUs of one machine that a batch of videos takes; 0 unless given, 0.5 lets two batches share one."
+    batch_videos: int | None = None
+    "Videos that one task works on; 8 unless given."
+    flow_cache: float | None = None
+    "GiB of optical flow kept in the cache folder for other windows and strides; none unless given."
+    decode_timeout_seconds: float | None = None
+    "Stop a decoder that gets no step further for so long; 60 unless given."
+    on_corrupt: str | None = None
+    "'fail' (unless given), or 'keep-decodable': take the frames before the first damage of a video."
 
 
 @Parameter(name="*", group="Texts")
@@ -69,8 +96,14 @@ class ExtractionOptions:
 class TextOptions:
     """How class names become text embeddings."""
 
-    prompt: str | None = None
-    "Prompt template; {label} stands for the class name."
+    model: Annotated[str | None, Parameter(name="--text-model")] = None
+    "CLIP model of open_clip ('ViT-B-32' unless given), or 'sentence-transformers:FOLDER'."
+    prompt: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    "Prompt template; {label} stands for the class name. May be given several times; then vectors are averaged."
+    descriptions: Path | None = None
+    "File of lines 'class<TAB>description', taken instead of the class names."
+    codes: str | None = None
+    "'havid' reads class names as HA-ViD action codes."
 
 
 @Parameter(name="*", group="Training")
@@ -88,6 +121,48 @@ class TrainingOptions:
     "Instead of the recipe's."
     batch_size: int | None = None
     "Videos per training step, instead of the recipe's."
+    every: int | None = None
+    "Use every this many-th step of the features, instead of the recipe's."
+    standardize: bool | None = None
+    "Bring every feature channel to mean 0 and deviation 1 (unless --no-standardize is given)."
+    optimizer: str | None = None
+    "'adam', 'adamw' or 'sgd', instead of the recipe's."
+    weight_decay: float | None = None
+    "Instead of the recipe's."
+    schedule: str | None = None
+    "'step' (unless given) or 'cosine'."
+    warmup_epochs: int | None = None
+    "Epochs over which the learning rate rises to its full size."
+    accumulate: int | None = None
+    "Batches whose gradients make one step."
+    ema: float | None = None
+    "Decay of a moving average of the weights, which is then scored and kept."
+    precision: str | None = None
+    "'float32' (unless given) or 'bfloat16'."
+    deterministic: Annotated[bool | None, Parameter(negative="")] = None
+    "Only algorithms that give the same bits every time."
+    validation_groups: str | None = None
+    """Regular expression that finds a training video's group in its id, or a file of ids, to hold out; the weights
+    of the best F1@50 on them are kept."""
+    validation_count: int | None = None
+    "Groups to hold out; 1 unless given."
+    validate_every: int | None = None
+    "Epochs between validations; 1 unless given."
+    patience: int | None = None
+    "Stop after this many validations without a better F1@50."
+    init: str | None = None
+    """Key of a run, folder of a model, or checkpoint file whose weights to start from; the channels of other classes
+    are made anew."""
+    allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
+    "Train 'fact' although test videos have classes that no training video has."
+    checkpoint_epochs: int | None = None
+    "Epochs between checkpoints; a twentieth of all unless given."
+    checkpoint_steps: int | None = None
+    "Also a checkpoint after every this many steps of an epoch."
+    preload: str | None = None
+    "Where training features are kept: 'auto' (unless given), 'device', 'memory' or 'off'."
+    workers: int | None = None
+    "Processes that read features where they are not preloaded; 2 unless given."
     seed: int | None = None
     "Seed of everything random in training; 0 unless given."
 
@@ -143,7 +218,7 @@ def nested_settings(file: FileOption, **groups: object) -> dict[str, Any]:
 def _read(file: FileOption) -> dict[str, Any]:
     if file.settings is None:
         return {}
-    from pipeline.settings import read_settings_file
+    from pipeline.settings_file import read_settings_file
 
     return read_settings_file(file.settings)
 

@@ -1,12 +1,11 @@
 """What the command line shows: data on standard output; progress, notes and errors on standard error."""
 
-import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.reports import StageReport
@@ -14,7 +13,12 @@ from pipeline.outcome import failures, summary
 
 if TYPE_CHECKING:
     from flows.doctor import Check
+    from pipeline.benchmark_dataset import Benchmark
+    from pipeline.compare import Comparison
     from storage.catalogue import CatalogueRow
+    from storage.places import Address
+    from storage.segments import Segment
+    from storage.status import StatusRow
 
 SegmentForm = Literal["table", "json", "csv"]
 
@@ -44,12 +48,30 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output at once, for a program that waits for them."""
+    for line in lines:
+        print(line, flush=True)
+
+
 def print_facts(report: StageReport, *, as_json: bool) -> None:
     """The results of a stage by name."""
     if as_json:
         print_json(dict(report.facts))
     else:
         _print_table(["result", "value"], list(report.facts.items()))
+
+
+def print_texts(report: StageReport, *, as_json: bool) -> None:
+    """The sentences of every class, and whether each was encoded now."""
+    if as_json:
+        print_json(dict(report.facts))
+        return
+    rows = [
+        [text["label"], text["prompt"], "encoded" if text["encoded"] else "stored"]
+        for text in report.facts["texts"]
+    ]
+    _print_table(["class", "prompt", "vector"], rows, title=f"Texts by {report.facts['model']}")
 
 
 def print_outcomes(report: StageReport, *, as_json: bool) -> None:
@@ -59,6 +81,23 @@ def print_outcomes(report: StageReport, *, as_json: bool) -> None:
         print_json(rows)
     else:
         _print_table(["video", "status", "reason"], [list(row.values()) for row in rows])
+
+
+def print_predictions(report: StageReport, *, as_json: bool) -> None:
+    """What I3D sees in each video; as lines of the log where JSON is asked for, since that is one value."""
+    predictions = report.facts.get("predictions", [])
+    rows = [
+        [one["video"], one["profile"], seen["name"], f"{seen['probability']:.3f}", f"{seen['logit']:.2f}"]
+        for one in predictions
+        for seen in one["classes"]
+    ]
+    if any(one["random_weights"] for one in predictions):
+        say("note: the weights are random numbers, and so are the classes")
+    if rows and as_json:
+        for row in rows:
+            say("\t".join(row))
+    elif rows:
+        _print_table(["video", "profile", "class", "probability", "logit"], rows)
 
 
 def print_catalogue(rows: Sequence["CatalogueRow"], *, as_json: bool) -> None:
@@ -88,57 +127,143 @@ def print_evaluation(facts: Mapping[str, Any]) -> None:
     """Scores in percent, a row per convention, then where the report lies."""
     scores: Mapping[str, Mapping[str, float]] = facts["scores"]
     columns = list(dict.fromkeys(name for figures in scores.values() for name in figures))
-    rows = [
-        [convention, *(f"{figures[name]:.1f}" if name in figures else None for name in columns)]
-        for convention, figures in scores.items()
-    ]
+    rows = []
+    for convention, figures in scores.items():
+        rows.append([convention, *(_figure(figures.get(name)) for name in columns)])
+        intervals = facts.get("intervals", {}).get(convention, {})
+        if any(intervals.get(name) for name in columns):
+            rows.append(["95 %", *(_range(intervals.get(name)) for name in columns)])
     _print_table(["convention", *columns], rows, title="Scores on the test videos, in percent")
+    _print_zero_shot(facts.get("zero_shot", {}))
     if "decision" in facts:
         role = "champion" if facts["champion"] == facts["version"] else "not champion"
         print(f"model   {facts['model']} version {facts['version']}, {role}: {facts['decision']}")
-    print(f"run     {facts['run']}")
-    print(f"report  {facts['report']}")
+    for name in ("run", "report"):
+        if name in facts:
+            print(f"{name:6}  {facts[name]}")
 
 
-def segments_by_video(report: StageReport, *, store: Path) -> list[dict[str, Any]]:
-    """The segments of every segmented video, read from the store."""
+def _print_zero_shot(zero_shot: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> None:
+    if not zero_shot:
+        return
+    columns = list(next(iter(next(iter(zero_shot.values())).values())))
+    rows = [
+        [convention, side, *(_figure(figures[name]) for name in columns)]
+        for convention, sides in zero_shot.items()
+        for side, figures in sides.items()
+    ]
+    _print_table(["convention", "classes", *columns], rows, title="Seen and unseen classes, in percent")
+
+
+def print_comparison(found: "Comparison") -> None:
+    """Both runs, their difference, its interval and how likely chance would give as much."""
+    rows = [
+        [
+            each.figure,
+            _figure(each.first),
+            _figure(each.second),
+            f"{each.difference:+.1f}",
+            None if each.interval is None else str(each.interval),
+            f"{each.p_value:.4f}",
+        ]
+        for each in found.differences
+    ]
+    title = f"{len(found.videos)} videos, convention {found.convention}, in percent"
+    _print_table(["figure", "first", "second", "difference", "95 % interval", "p"], rows, title=title)
+    ways = "all" if found.exact else "a sample of"
+    print(
+        f"p: share of {ways} {found.permutations} swaps of whole videos that give at least such a difference"
+    )
+    for video in found.left_out:
+        say(f"note: {video} was scored by one of the two only and is left out")
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
+
+
+def _range(interval: Sequence[float] | None) -> str | None:
+    return None if interval is None else f"{interval[0]:.1f}-{interval[1]:.1f}"
+
+
+def print_models(models: Sequence[Mapping[str, Any]]) -> None:
+    """Every version of every model, its scores in percent."""
+    columns = list(dict.fromkeys(name for model in models for name in model["scores"]))
+    rows = [
+        [
+            model["model"],
+            model["version"],
+            "champion" if model["champion"] else None,
+            model["run"][:12],
+            *(model["scores"].get(name) for name in columns),
+        ]
+        for model in models
+    ]
+    _print_table(["model", "version", "", "run", *columns], rows)
+
+
+def print_status(rows: "Sequence[StatusRow]") -> None:
+    """What there is of every video, and how many ended how."""
+    columns = ["video", "stage", "of", "status", "reason"]
+    _print_table(columns, [[row.video, row.stage, row.what, row.status, row.reason] for row in rows])
+    counts = Counter(row.status for row in rows)
+    say(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no video yet")
+
+
+def print_benchmark(made: "Benchmark", *, score: str) -> None:
+    """Scores in percent, a row per split, then mean and standard deviation."""
+    names = list(made.over_splits)
+    rows = [
+        [split, *(f"{scores[name]:.1f}" if name in scores else None for name in names)]
+        for split, scores in made.by_split.items()
+    ]
+    rows.append(["mean ± deviation over splits", *(str(made.over_splits[name]) for name in names)])
+    if len({row.seed for row in made.rows}) > 1:
+        rows.append(["mean ± deviation over seeds", *(str(made.over_seeds[name]) for name in names)])
+    _print_table(["split", *names], rows, title=f"Scores on the {score} videos, in percent")
+
+
+def segments_by_video(
+    report: StageReport, *, store: "Address"
+) -> list[tuple[dict[str, Any], "list[Segment]"]]:
+    """Every segmented video of a report and its segments, read from the store."""
     from storage.segments import read_segments
     from storage.store import Store
 
-    videos = []
-    for video in report.facts["videos"]:
-        segments, _ = read_segments(Store(store).prediction_path(video["prediction"]))
-        rows = [
-            {name: value for name, value in segment.to_row().items() if name != "video"}
-            for segment in segments
-        ]
-        videos.append({"video": video["outcome"]["video"], "path": video["path"], "segments": rows})
-    return videos
+    return [
+        (video, read_segments(Store(store).prediction_path(video["prediction"]))[0])
+        for video in report.facts["videos"]
+    ]
 
 
-def print_segments(report: StageReport, *, store: Path, form: SegmentForm) -> None:
+def segments_for_json(report: StageReport, *, store: "Address") -> list[dict[str, Any]]:
+    """The segments of every segmented video as a JSON-able value."""
+    from pipeline.results import segment_rows
+
+    return [
+        {"video": video["outcome"]["video"], "path": video["path"], "segments": segment_rows(segments)}
+        for video, segments in segments_by_video(report, store=store)
+    ]
+
+
+def print_segments(report: StageReport, *, store: "Address", form: SegmentForm) -> None:
     """When which action is done: time, action, confidence."""
-    videos = segments_by_video(report, store=store)
     if form == "json":
-        print_json(videos)
-    elif form == "csv":
-        columns = ["video", "start_frame", "end_frame", "start_seconds", "end_seconds", "class", "score"]
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-        writer.writeheader()
-        for video in videos:
-            writer.writerows({"video": video["video"], **row} for row in video["segments"])
-    else:
-        for video in videos:
-            rows = [
-                [
-                    _clock(row["start_seconds"]),
-                    _clock(row["end_seconds"]),
-                    row["class"],
-                    f"{row['score']:.2f}",
-                ]
-                for row in video["segments"]
-            ]
-            _print_table(["start", "end", "action", "confidence"], rows, title=video["video"])
+        print_json(segments_for_json(report, store=store))
+        return
+    videos = segments_by_video(report, store=store)
+    if form == "csv":
+        from pipeline.results import segments_as_csv
+
+        named = [(str(video["outcome"]["video"]), segments) for video, segments in videos]
+        print(segments_as_csv(named), end="")
+        return
+    for video, segments in videos:
+        rows = [
+            [_clock(part.start_seconds), _clock(part.end_seconds), part.label, f"{part.score:.2f}"]
+            for part in segments
+        ]
+        _print_table(["start", "end", "action", "confidence"], rows, title=video["outcome"]["video"])
 
 
 def print_checks(checks: Sequence["Check"], *, as_json: bool) -> None:
@@ -150,6 +275,14 @@ def print_checks(checks: Sequence["Check"], *, as_json: bool) -> None:
         _print_table(
             ["what", "status", "found"], [[row["what"], row["status"], row["found"]] for row in rows]
         )
+
+
+def print_records(records: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+    """Records of the same members: a column for each, or nothing where there is no record."""
+    if as_json:
+        print_json(list(records))
+    elif records:
+        _print_table(list(records[0]), [list(record.values()) for record in records])
 
 
 @contextmanager

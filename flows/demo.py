@@ -13,6 +13,7 @@ from pipeline.settings import (
     ExtractionSettings,
     RunSettings,
     SegmentSettings,
+    StoreAddress,
     TextSettings,
     TrainingSettings,
 )
@@ -30,7 +31,7 @@ TRAINING = TrainingSettings(epochs=60, batch_size=5, learning_rate=7e-4)
 """Few and large steps, because ten short videos are soon learnt and a small step costs as much as a large one."""
 
 
-def demo_settings(dataset: BenchDataset, *, store: Path, pretrained: bool) -> RunSettings:
+def demo_settings(dataset: BenchDataset, *, store: StoreAddress, pretrained: bool) -> RunSettings:
     """What the demo tells the full pipeline."""
     policy = WeightsPolicy.PRETRAINED if pretrained else _policy_without_download()
     return RunSettings(
@@ -47,7 +48,9 @@ def demo_settings(dataset: BenchDataset, *, store: Path, pretrained: bool) -> Ru
     )
 
 
-def run_demo(*, data: Path, store: Path, pretrained: bool, direct: bool) -> tuple[StageReport, StageReport]:
+def run_demo(
+    *, data: Path, store: StoreAddress, pretrained: bool, direct: bool
+) -> tuple[StageReport, StageReport]:
     """Draw the data set unless it is there, run the full pipeline, segment the new video.
 
     Returns:

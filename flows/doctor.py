@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from storage.places import Address
 
 Status = Literal["ok", "missing", "bad"]
 
@@ -43,7 +46,7 @@ class Check:
     """What was found, and what to do about it."""
 
 
-def examine(store: Path) -> list[Check]:
+def examine(store: "Address") -> list[Check]:
     """Versions, devices, decoders, weights and the store's health."""
     return [*_versions(), *_devices(), *_decoders(), *_weights(), *_store(store)]
 
@@ -124,12 +127,14 @@ def _weights() -> Iterator[Check]:
             yield Check(what=f"weights of {network}", status="ok" if weights else "missing", found=found)
 
 
-def _store(root: Path) -> Iterator[Check]:
+def _store(address: "Address") -> Iterator[Check]:
     """Whether every artefact of the store opens."""
     from storage.errors import StorageError
     from storage.health import examine_store
+    from storage.places import place_of
     from storage.store import Store
 
+    root = place_of(address)
     if not (root / "store.json").exists():
         yield Check(
             what="store", status="missing", found=f"{root} does not exist yet; the first command makes it"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from fact.errors import FactError
-from pipeline.errors import PipelineError
+from pipeline.cluster import RayCluster
+from pipeline.errors import PipelineError, SettingsError
 from storage.errors import StorageError
 
 Given = TypeVar("Given")
@@ -24,11 +25,22 @@ class Runner(Protocol):
         """Carry out one step; what it raises is raised."""
 
     def map(
-        self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+        self,
+        name: str,
+        step: Callable[[Given], Made],
+        batches: Sequence[Given],
+        *,
+        on: RayCluster | None = None,
     ) -> list[Made | Exception]:
         """Carry out a step for every batch; a batch that broke gives its exception and the others go on.
 
         What users can mend is raised: it would be the same for every batch.
+
+        Args:
+            name: What the step is called.
+            step: A module's function, or a ``partial`` of one with settings and paths: it may go to other machines.
+            batches: What it is given, each in turn.
+            on: The cluster that carries it out; by default this machine does.
         """
 
 
@@ -41,9 +53,16 @@ class DirectRunner:
         return step()
 
     def map(
-        self, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+        self,
+        name: str,
+        step: Callable[[Given], Made],
+        batches: Sequence[Given],
+        *,
+        on: RayCluster | None = None,
     ) -> list[Made | Exception]:
         """Carry out a step for every batch; a batch that broke gives its exception and the others go on."""
+        if on is not None:
+            raise SettingsError("--direct works on this machine alone. Leave out --direct or --runner ray.")
         results: list[Made | Exception] = []
         for batch in batches:
             try:

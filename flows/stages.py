@@ -5,20 +5,23 @@ Every stage is a function of its settings and a ``Runner``: ``flows.chain`` make
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.reports import StageReport
 from flows.runner import Runner
+from pipeline.anywhere import extract_anywhere, segment_anywhere
 from pipeline.catalogue import find_videos
+from pipeline.errors import SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
-from pipeline.extract_batch import extract_batch
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
+from pipeline.listing import distinct_names
 from pipeline.outcome import VideoOutcome
-from pipeline.segment import choose_run, segment_batch
+from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
+from pipeline.segment import choose_run
 from pipeline.settings import (
     EmbedSettings,
     EvaluateSettings,
@@ -29,6 +32,10 @@ from pipeline.settings import (
 )
 from pipeline.texts import embed_classes
 from pipeline.train import find_trained, train
+from storage.datasets import read_dataset
+from storage.outcomes import write_outcomes
+from storage.places import absolute
+from storage.registry import check_tracking
 from storage.store import Store
 
 Batched = TypeVar("Batched")
@@ -38,25 +45,73 @@ StageCaller = Callable[[str, StrictSettings], StageReport]
 
 
 def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
-    """Features of every video that has none yet."""
+    """Features of every video that has none yet, and the table of what became of each."""
+    if settings.show_predictions and any(isinstance(video, str) for video in settings.videos):
+        raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
     # Before any task starts: without weights none of them could do anything.
     resolve_extraction(settings.extraction, store=Store(settings.store))
-    paths, outcomes = _list_videos(settings.videos)
-    step = partial(extract_batch, extraction=settings.extraction, store=settings.store)
+    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
+    names = _names(paths)
+    paths = paths[: settings.limit]
+    step = partial(
+        extract_anywhere,
+        extraction=settings.extraction,
+        store=settings.store,
+        cache_gib=settings.video_cache_gib,
+        dry_run=settings.dry_run,
+    )
     batches = _batches(paths, size=settings.extraction.batch_videos)
-    for batch, made in zip(batches, runner.map("extract-features", step, batches), strict=True):
-        outcomes += _broken(batch, made) if isinstance(made, Exception) else made
-    return StageReport(stage="extract", outcomes=tuple(outcomes))
+    found_by_batch = runner.map("extract-features", step, batches, on=settings.extraction.cluster)
+    for batch, made in zip(batches, found_by_batch, strict=True):
+        found = _broken(batch, made) if isinstance(made, Exception) else made
+        outcomes += [replace(one, video=names[path]) for path, one in zip(batch, found, strict=True)]
+    facts: dict[str, Any] = {}
+    if not settings.dry_run:
+        if settings.show_predictions:
+            local = [path for path in paths if isinstance(path, Path)]
+            facts["predictions"] = _see_classes(local, settings, runner)
+        folder = settings.table or Store(settings.store).tables
+        facts["table"] = str(write_outcomes(folder, "extract", [asdict(one) for one in outcomes])[0])
+    return StageReport(stage="extract", outcomes=tuple(outcomes), facts=facts)
+
+
+def _see_classes(paths: Sequence[Path], settings: ExtractSettings, runner: Runner) -> list[dict[str, Any]]:
+    """The Kinetics classes that I3D sees in each video whose features are stored."""
+    from pipeline.predictions import predict_classes
+
+    see = partial(
+        predict_classes,
+        paths,
+        extraction=settings.extraction,
+        store=settings.store,
+        class_names=settings.class_names,
+    )
+    return [asdict(one) for one in runner.run("show-predictions", see)]
 
 
 def embed_text(settings: EmbedSettings, runner: Runner) -> StageReport:
     """Text embeddings of every class that has none yet."""
-    names = read_mapping(settings.mapping).names
+    store = Store(settings.store)
+    if settings.mapping is None:
+        names = read_dataset(store, settings.imported).classes
+    else:
+        names = read_mapping(settings.mapping).names
     step = partial(
-        embed_classes, names, text=settings.text, extraction=settings.extraction, store=Store(settings.store)
+        embed_classes,
+        names,
+        text=settings.text,
+        extraction=settings.extraction,
+        store=store,
+        beside_features=not settings.imported,
     )
     texts = runner.run("embed-classes", step)
-    facts = {"classes": len(names), "encoded": texts.num_encoded, "model": texts.encoder.model}
+    facts = {
+        "classes": len(names),
+        "encoded": texts.num_encoded,
+        "stored": len(texts.sentences) - texts.num_encoded,
+        "model": texts.encoder.model,
+        "texts": [asdict(sentence) for sentence in texts.sentences],
+    }
     return StageReport(stage="embed-text", facts=facts, notes=texts.notices)
 
 
@@ -70,13 +125,20 @@ def train_model(settings: RunSettings, runner: Runner) -> StageReport:
 def evaluate(settings: EvaluateSettings, runner: Runner) -> StageReport:
     """Scores, report and registry entry of a run."""
     run = find_trained(settings)
-    outcome: EvaluateOutcome = runner.run("score-run", partial(evaluate_run, settings, run=run))
+    outcome: EvaluateOutcome = runner.run(
+        "score-run",
+        partial(
+            evaluate_run, settings, run=run, promote=settings.promote, videos_beside=settings.videos_beside
+        ),
+    )
     promotion = outcome.promotion
     facts = {
         "run": outcome.run,
         "evaluated": outcome.evaluated,
-        "report": str(outcome.folder / "report.html"),
+        "report": absolute(outcome.folder / "report.html"),
         "scores": outcome.scores,
+        "intervals": outcome.intervals,
+        "zero_shot": outcome.zero_shot,
         "model": promotion.entry.name,
         "version": promotion.entry.version,
         "champion": promotion.champion.version,
@@ -87,48 +149,52 @@ def evaluate(settings: EvaluateSettings, runner: Runner) -> StageReport:
 
 def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
     """Segments of new videos."""
-    paths, outcomes = _list_videos(settings.videos)
+    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
+    names = _names(paths)
     run = choose_run(settings)
-    step = partial(segment_batch, settings=settings, run=run)
+    step = partial(segment_anywhere, settings=settings, run=run)
     batches = _batches(paths, size=settings.batch_videos)
     videos = []
     for batch, made in zip(batches, runner.map("segment-videos", step, batches), strict=True):
         if isinstance(made, Exception):
             outcomes += _broken(batch, made)
             continue
-        outcomes += [video.outcome for video in made]
-        videos += [asdict(video) for video in made if video.prediction]
+        for path, video in zip(batch, made, strict=True):
+            outcome = replace(video.outcome, video=names[path])
+            outcomes.append(outcome)
+            if video.prediction:
+                videos.append(asdict(replace(video, outcome=outcome)))
     return StageReport(stage="segment", outcomes=tuple(outcomes), facts={"run": run, "videos": videos})
 
 
 def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
     """Videos and labels in; features, texts, a trained run, scores and a champion out."""
-    # A missing or empty folder ends the chain here, before anything is computed.
-    find_videos(settings.dataset.videos)
-    store, extraction = settings.store, settings.extraction
-    reports = [
-        call(
-            "extract", ExtractSettings(store=store, videos=(settings.dataset.videos,), extraction=extraction)
-        )
-    ]
-    if settings.training.model == "fact-clip":
-        reports.append(
-            call(
-                "embed-text",
-                EmbedSettings(
-                    store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
-                ),
-            )
-        )
+    check_tracking(Store(settings.store))
+    reports = [] if settings.dataset.has_features else prepare(settings, call)
     reports.append(call("train", settings))
     run = reports[-1].facts["run"]
     reports.append(call("evaluate", EvaluateSettings(**dict(settings), run=run)))
     return StageReport(
         stage="full-pipeline",
-        outcomes=_merge([report.outcomes for report in reports]),
+        outcomes=merge_outcomes([report.outcomes for report in reports]),
         facts={report.stage: dict(report.facts) for report in reports},
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )
+
+
+def prepare(settings: RunSettings, call: StageCaller) -> list[StageReport]:
+    """Features of the videos, and texts where they are needed; an imported data set has its features."""
+    # A missing or empty folder ends the chain here, before anything is computed.
+    videos = (settings.dataset.place("videos"),)
+    find_videos(videos[0])
+    store, extraction = settings.store, settings.extraction
+    reports = [call("extract", ExtractSettings(store=store, videos=videos, extraction=extraction))]
+    if settings.training.model == "fact-clip" and settings.dataset.mapping is not None:
+        wanted = EmbedSettings(
+            store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
+        )
+        reports.append(call("embed-text", wanted))
+    return reports
 
 
 STAGES: Mapping[str, Callable[[Any, Runner], StageReport]] = {
@@ -141,15 +207,26 @@ STAGES: Mapping[str, Callable[[Any, Runner], StageReport]] = {
 """Every stage but the one that chains them, by the name of its flow."""
 
 
-def _list_videos(given: Sequence[Path]) -> tuple[list[Path], list[VideoOutcome]]:
+def _names(addresses: Sequence[VideoAddress]) -> dict[VideoAddress, str]:
+    """A name for each video that tells it from all others."""
+    names = distinct_names([path_in(address) for address in addresses])
+    return dict(zip(addresses, names, strict=True))
+
+
+def _list_videos(
+    given: Sequence[VideoAddress], *, recursive: bool
+) -> tuple[list[VideoAddress], list[VideoOutcome]]:
     """The files to look at, and what is already known of files that cannot take part."""
-    paths: list[Path] = []
+    paths: list[VideoAddress] = []
     outcomes: list[VideoOutcome] = []
     for path in given:
+        if isinstance(path, str):
+            paths += list_remote(path)
+            continue
         if not path.is_dir():
             paths.append(path)
             continue
-        candidates = find_videos(path)
+        candidates = find_videos(path, recursive=recursive)
         paths += candidates.by_id.values()
         outcomes += [
             VideoOutcome(video=file.name, status="failed", reason=reason)
@@ -166,12 +243,15 @@ def _batches(items: Sequence[Batched], *, size: int) -> list[Sequence[Batched]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _broken(paths: Sequence[Path], error: Exception) -> list[VideoOutcome]:
+def _broken(paths: Sequence[VideoAddress], error: Exception) -> list[VideoOutcome]:
     reason = f"unexpected {type(error).__name__}: {error}. Please report it with the log."
-    return [VideoOutcome(video=path.stem, status="failed", reason=reason) for path in paths]
+    return [
+        VideoOutcome(video=Path(name_of(path)).stem, status="failed", reason=reason, may_pass=True)
+        for path in paths
+    ]
 
 
-def _merge(stages: Sequence[Sequence[VideoOutcome]]) -> tuple[VideoOutcome, ...]:
+def merge_outcomes(stages: Sequence[Sequence[VideoOutcome]]) -> tuple[VideoOutcome, ...]:
     """One outcome per video over all stages: the first failure, else what its first stage said."""
     merged: dict[str, VideoOutcome] = {}
     for outcome in (outcome for outcomes in stages for outcome in outcomes):

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import browser
+from tests.object_store import bucket, s3_server
+
+__all__ = ["browser", "bucket", "s3_server"]
+
 # Before any dependency is imported: silent, and with settings of the tests' own.
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ.pop("FACTSEG_STORE", None)

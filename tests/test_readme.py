@@ -56,7 +56,8 @@ def test_ci_runs_exactly_the_test_command_of_the_readme():
 
 
 def test_the_settings_file_loads():
-    from pipeline.settings import RunSettings, build_settings
+    from pipeline.settings import RunSettings
+    from pipeline.settings_reading import build_settings
 
     [text] = blocks("toml")
     settings = build_settings(RunSettings, tomllib.loads(text), source="README")

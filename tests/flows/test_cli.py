@@ -76,7 +76,8 @@ def test_a_second_run_decodes_and_trains_nothing(trained, dataset, factseg):
     before = {
         path: path.stat().st_mtime_ns
         for path in store.rglob("*")
-        if path.suffix in {".parquet", ".safetensors"}
+        # The table of a stage says what became of each video this time.
+        if path.suffix in {".parquet", ".safetensors"} and path.parent.name != "tables"
     }
     ran = factseg("run", *dataset_options(dataset), "--store", store, "--direct", "--json")
     facts = json.loads(ran.stdout)

@@ -54,7 +54,10 @@ def test_the_second_time_no_video_is_decoded_and_no_epoch_trained(demo):
     made = {
         path: path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.suffix in {".mp4", ".parquet", ".safetensors", ".html"} and path.name != "catalogue.parquet"
+        if path.suffix in {".mp4", ".parquet", ".safetensors", ".html"}
+        and path.name != "catalogue.parquet"
+        # The table of a stage says what became of each video this time.
+        and path.parent.name != "tables"
     }
     again = run_again()
     assert again.returncode == 0

@@ -1,138 +1,107 @@
-"""Deployments on a real server with a real worker, as an operator starts them."""
+"""Deployments on a real server with a real worker, as docs/operations.md says."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
+import re
+import shlex
 
 import pytest
 
 from tests.flows.conftest import ROOT
+from tests.flows.server import Server, wait_for
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_SECONDS = 300
+DEPLOYMENTS = {"extract", "embed-text", "train", "evaluate", "segment", "full-pipeline", "retrain"}
 
 
-def prefect(*arguments, environment, timeout=DEADLINE_SECONDS):
-    ran = subprocess.run(
-        [sys.executable, "-m", "prefect", *map(str, arguments)],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(answers, *, what):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        if answers():
-            return
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not come up within {DEADLINE_SECONDS} s")
+def documented_commands():
+    """The commands of the page from nothing to a running schedule, without `factseg.toml` being written."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = re.search(r"From nothing to a running schedule.*?```bash\n(.*?)```", page, re.DOTALL)[1]
+    return [shlex.split(line) for line in block.splitlines() if line.startswith("prefect")]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Environment of a running server with a pool, its deployments and a worker."""
-    home = tmp_path_factory.mktemp("server")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    }
-    log = (home / "log").open("w")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    started = [subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)]
-
-    def is_healthy():
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
+    """A server, its pool, its deployments and a worker, by the five commands of the page."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    start, pool, deploy, worker, run = documented_commands()
+    assert start == ["prefect", "server", "start"]
+    assert run[:3] == ["prefect", "deployment", "run"]
     try:
-        wait_for(is_healthy, what="the server")
-        prefect("work-pool", "create", "--type", "process", "factseg", environment=environment)
-        prefect("--no-prompt", "deploy", "--all", environment=environment)
-        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "factseg", "--name", "bench"]
-        started.append(subprocess.Popen(worker, env=environment, cwd=ROOT, stdout=log, stderr=log))
-        yield environment
+        server.start_server()
+        server.prefect(*pool[1:])
+        server.prefect("--no-prompt", *deploy[1:])
+        server.start("worker", *worker[1:])
+        yield server
     finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            process.wait(timeout=60)
-        log.close()
+        server.close()
 
 
-def test_both_deployments_are_there_with_their_descriptions(server):
-    listed = json.loads(prefect("deployment", "ls", "--output", "json", environment=server))
-    assert {entry["name"] for entry in listed} >= {"full-pipeline", "segment"}
-    assert all(entry["description"] for entry in listed)
+def test_every_deployment_is_there_with_description_tags_and_parameter_schema(server):
+    listed = server.post("/deployments/filter", {})
+    assert {entry["name"] for entry in listed} == DEPLOYMENTS
+    for entry in listed:
+        assert entry["description"]
+        assert "factseg" in entry["tags"]
+        assert entry["enforce_parameter_schema"]
+        assert entry["job_variables"]["env"]["FACTSEG_TIME_LIMIT_SECONDS"]
+    retrain = next(entry for entry in listed if entry["name"] == "retrain")
+    assert [(plan["slug"], plan["active"], plan["schedule"]["cron"]) for plan in retrain["schedules"]] == [
+        ("nightly", True, "0 2 * * *")
+    ]
 
 
-def test_a_deployment_run_segments_a_video_on_the_worker(server, trained, dataset):
-    store, _ = trained
-    video = dataset / "videos" / "a.mp4"
-    before = set((store / "predictions").glob("*.parquet"))
-    settings = json.dumps({"videos": [str(video)], "store": str(store)})
-    printed = prefect(
-        *("deployment", "run", "segment/segment", "--param", f"settings={settings}", "--watch"),
-        environment=server,
+def test_the_schedule_really_schedules_runs(server):
+    def scheduled():
+        runs = server.flow_runs(deployment_id={"any_": [server.deployment("retrain/retrain")]})
+        return [run for run in runs if run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED"]
+
+    (first, *_) = sorted(
+        wait_for(scheduled, what="a scheduled run"), key=lambda run: run["expected_start_time"]
     )
-    assert "Completed" in printed or "finished successfully" in printed.lower()
+    assert first["expected_start_time"][11:16] == "02:00"
+
+
+def test_a_run_of_a_deployment_segments_a_video_on_the_worker_and_leaves_artifacts(server, trained, dataset):
+    store, _ = trained
+    before = set((store / "predictions").glob("*.parquet"))
+    settings = {"videos": [str(dataset / "videos" / "a.mp4")], "store": str(store)}
+    run = server.submit("segment/segment", settings)
+    assert server.wait_for_end(run) == ("Completed", "1 done, 0 skipped")
     assert len(set((store / "predictions").glob("*.parquet")) - before) == 1
+    made = server.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert {artifact["key"] for artifact in made} >= {"segment-videos", "segment-results"}
 
 
 def test_a_wrong_parameter_is_refused_before_the_run_starts(server):
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "prefect",
-            "deployment",
-            "run",
-            "segment/segment",
-            "--param",
-            'settings={"vidoes": []}',
-        ],
-        env=server,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
+    before = len(server.flow_runs())
+    ran = server.prefect(
+        *("deployment", "run", "segment/segment", "--param", 'settings={"vidoes": []}'), check=False
     )
     assert ran.returncode != 0
     assert "vidoes" in ran.stdout + ran.stderr or "videos" in ran.stdout + ran.stderr
+    assert len(server.flow_runs()) == before
 
 
-def test_the_full_pipeline_runs_on_the_worker(server, dataset, tmp_path):
+def test_a_run_over_its_time_limit_is_killed_and_ends_timed_out(server, trained, dataset):
+    store, _ = trained
+    settings = {"videos": [str(dataset / "videos" / "b.mp4")], "store": str(store)}
+    run = server.submit("segment/segment", settings, FACTSEG_TIME_LIMIT_SECONDS="0.01")
+    name, message = server.wait_for_end(run)
+    assert (name, "FACTSEG_TIME_LIMIT_SECONDS" in message) == ("TimedOut", True)
+
+
+def test_the_full_pipeline_runs_on_the_worker_with_one_bad_video(server, dataset, tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for video in (dataset / "videos").iterdir():
+        (videos / video.name).symlink_to(video)
+    (videos / "broken.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
     settings = {
         "store": str(tmp_path / "store"),
         "dataset": {
-            "videos": str(dataset / "videos"),
+            "videos": str(videos),
             "labels": str(dataset / "labels"),
             "mapping": str(dataset / "mapping.txt"),
             "splits": str(dataset / "splits"),
@@ -141,15 +110,26 @@ def test_the_full_pipeline_runs_on_the_worker(server, dataset, tmp_path):
         "extraction": {"features": ["clip:stride=5"], "weights": "random"},
         "training": {"recipe": str(dataset / "tiny.yaml"), "epochs": 3},
     }
-    prefect(
-        *(
-            "deployment",
-            "run",
-            "full-pipeline/full-pipeline",
-            "--param",
-            f"settings={json.dumps(settings)}",
-            "--watch",
-        ),
-        environment=server,
-    )
+    run = server.submit("full-pipeline/full-pipeline", settings)
+    assert server.wait_for_end(run) == ("PartlyFailed", "1 of 4 failed")
     assert len(list((tmp_path / "store" / "evaluations").glob("*/report.html"))) == 1
+
+    def reasons():
+        # Logs reach the server in batches, after the end of the run too; the subflow has its own.
+        logged = server.post("/logs/filter", {"logs": {"level": {"ge_": 40}}})
+        return any("broken" in entry["message"] for entry in logged)
+
+    wait_for(reasons, what="the reason in the log", seconds=60)
+
+
+def test_a_killed_worker_leaves_a_run_that_another_continues_from_the_store(server, dataset, trained):
+    """The run's process dies with its worker; a rerun on a new worker does what is missing."""
+    store, _ = trained
+    settings = {"videos": [str(dataset / "videos" / "c.mp4")], "store": str(store)}
+    run = server.submit("segment/segment", settings)
+    wait_for(lambda: server.state(run)[1] == "RUNNING", what="the start of the run")
+    server.end("worker", kill=True)
+    server.start_worker("second")
+    again = server.submit("segment/segment", settings)
+    assert server.wait_for_end(again)[0] == "Completed"
+    assert json.loads(json.dumps(server.state(run)))[1] in {"RUNNING", "COMPLETED", "CRASHED"}

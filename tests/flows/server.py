@@ -1,0 +1,149 @@
+"""A real Prefect server with real workers, started as an operator starts them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import ROOT
+
+DEADLINE_SECONDS = 600
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(answers, *, what, seconds=DEADLINE_SECONDS):
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = answers()
+        if answer:
+            return answer
+        time.sleep(0.5)
+    return pytest.fail(f"{what} did not come within {seconds} s")
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+class Server:
+    """A Prefect server on a free port, with its own database."""
+
+    def __init__(self, home: Path, **environment: str):
+        self.home = home
+        self.port = free_port()
+        self.environment = {
+            **os.environ,
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            **environment,
+        }
+        self._processes = {}
+        self._log = (home / "log").open("a")
+
+    def start(self, name, *arguments):
+        """Start `prefect ARGUMENTS` as a process that goes on, under a name."""
+        self._processes[name] = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *map(str, arguments)],
+            env=self.environment,
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        return self._processes[name]
+
+    def start_server(self):
+        self.start("server", "server", "start", "--host", "127.0.0.1", "--port", self.port)
+        wait_for(lambda: answers(f"http://127.0.0.1:{self.port}/api/health"), what="the server")
+
+    def start_worker(self, name="worker"):
+        self.start(name, "worker", "start", "--pool", "factseg", "--name", name)
+
+    def end(self, name, *, kill=False):
+        process = self._processes.pop(name)
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self):
+        for name in reversed(list(self._processes)):
+            self.end(name)
+        self._log.close()
+
+    def prefect(self, *arguments, check=True):
+        """Run `prefect ARGUMENTS` to its end."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "prefect", *map(str, arguments)],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert ran.returncode == 0 or not check, ran.stdout + ran.stderr
+        return ran
+
+    def post(self, path, value):
+        """What the API answers to a posted JSON value."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api{path}",
+            data=json.dumps(value).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or "null")
+
+    def deployment(self, name):
+        """Id of a deployment `flow/name`."""
+        url = f"http://127.0.0.1:{self.port}/api/deployments/name/{name}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return json.loads(answer.read())["id"]
+
+    def submit(self, name, settings, **job_variables):
+        """Id of a new run of deployment `flow/name`."""
+        body = {"parameters": {"settings": settings}, "state": {"type": "SCHEDULED"}}
+        if job_variables:
+            body["job_variables"] = {"env": job_variables}
+        return self.post(f"/deployments/{self.deployment(name)}/create_flow_run", body)["id"]
+
+    def flow_runs(self, **filters):
+        return self.post("/flow_runs/filter", {"flow_runs": filters} if filters else {})
+
+    def state(self, run):
+        """Name and message of the state of a run."""
+        found = self.flow_runs(id={"any_": [run]})[0]
+        return found["state"]["name"], found["state"]["type"], found["state"]["message"]
+
+    def wait_for_end(self, run):
+        """Name and message of the state in which a run ended."""
+
+        def ended():
+            name, kind, message = self.state(run)
+            return (name, message) if kind in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+        return wait_for(ended, what=f"the end of run {run}")

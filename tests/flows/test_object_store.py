@@ -1,0 +1,105 @@
+"""The whole chain on a store by URL: videos and labels here, everything else behind the S3 protocol."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from flows.cli import run_command
+from storage.places import listed, name_within, place_of, put_file
+from tests.flows.conftest import dataset_options
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    """Address of an MLflow server of this test's own."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    options = {
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+        "--backend-store-uri": f"sqlite:///{folder}/server.db",
+        "--artifacts-destination": str(folder / "artifacts"),
+    }
+    command = [sys.executable, "-m", "mlflow", "server", *(part for pair in options.items() for part in pair)]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(f"{address}/health", server, folder / "log")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def _wait_for(url, server, log):
+    for _ in range(600):
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=60):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.5)
+    pytest.fail(log.read_text())
+
+
+@pytest.fixture
+def asked(capsys, tmp_path, monkeypatch):
+    """Runs a command in an empty folder; its JSON, or what it said where it is expected to fail."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACTSEG_CACHE", str(tmp_path / "cache"))
+
+    def ask(*arguments, code=0, **environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert run_command([*map(str, arguments), "--json"]) == code
+        said = capsys.readouterr()
+        return said.err if code else json.loads(said.out)
+
+    return ask
+
+
+def test_the_chain_runs_on_a_store_by_url(bucket, tracking, dataset, tmp_path, asked):
+    store = f"{bucket}/store"
+    chain = ["run", *dataset_options(dataset), "--store", store, "--direct"]
+    assert "mlflow server" in asked(*chain, code=1)
+    first = asked(*chain, MLFLOW_TRACKING_URI=tracking)
+    assert first["train"]["trained"]
+    assert first["evaluate"]["report"].startswith(store)
+    again = asked(*chain)
+    assert not again["train"]["trained"]
+    assert not again["evaluate"]["evaluated"]
+    assert again["evaluate"]["scores"] == first["evaluate"]["scores"]
+
+    place = place_of(store)
+    kinds = {name_within(place, found).partition("/")[0] for found in listed(place, "*/*")}
+    assert {"timelines", "features", "texts", "runs", "evaluations"} <= kinds
+    assert not [name_within(place, found) for found in place.rglob("*.lease")]
+
+    video = place_of(bucket) / "videos" / "c.mp4"
+    put_file(dataset / "videos" / "c.mp4", video, once=True)
+    extracted = asked("extract", str(video), "--store", store, *dataset_options(dataset)[-6:-2], "--direct")
+    assert [outcome["status"] for outcome in extracted] == ["skipped"]
+    (segmented,) = asked("segment", str(video), "--store", store, "--direct")
+    assert segmented["path"] == str(video)
+    assert segmented["segments"][-1]["end_frame"] == 40
+    (listed_model,) = asked("models", "--store", store)
+    assert listed_model["champion"]
+    rows = asked("status", "--store", store)
+    done = {(row["video"], row["stage"]) for row in rows if row["status"] == "done"}
+    assert {("a", "features"), ("c", "evaluation"), ("c", "prediction"), ("", "texts")} <= done
+    # MLflow, given a file at a URL, would silently make one here.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
