@@ -20,9 +20,10 @@ from fact.target import SegmentTarget
 Rule = Literal["o2o", "o2m", "seq"]
 
 # Equal costs do occur: two segments of one class and length cost the same while a block predicts one segment
-# for the whole video. In float64 this keeps rounding noise from deciding, so no video depends on another;
-# coarser would overrule differences by which the published float32 costs do decide.
-COST_DECIMALS = 12
+# for the whole video. As whole multiples of this, float64 adds and subtracts costs exactly, so neither rounding
+# noise nor the processor decides between equals, and no video depends on another; a coarser step would overrule
+# differences by which the published float32 costs do decide.
+COST_STEP = 1e-12
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -114,7 +115,7 @@ def match_tokens(
         MatchError: a cost is not finite, or ``seq`` lacks tokens.
     """
     # numpy knows no bfloat16; float64 holds every other type exactly.
-    costs = cost_BMS.detach().double().cpu().numpy().round(COST_DECIMALS)
+    costs = np.rint(cost_BMS.detach().double().cpu().numpy() / COST_STEP)
     token_of_segment = np.full((len(costs), costs.shape[2]), -1, dtype=np.int64)
     for video, classes in enumerate(target.transcripts):
         cost_MS = costs[video, : num_tokens[video], : len(classes)]

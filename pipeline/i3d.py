@@ -164,7 +164,8 @@ class InceptionI3D(nn.Module):
             if name == "Mixed_5b":
                 x = max_pool_same(x, kernel=(2, 2, 2), stride=(2, 2, 2))
             x = self.get_submodule(name)(x)
-        pooled_BFS11 = functional.avg_pool3d(x, (2, 7, 7), stride=1)
+        # Torch has no average of bfloat16 on a CPU.
+        pooled_BFS11 = functional.avg_pool3d(x.float(), (2, 7, 7), stride=1).to(x.dtype)
         logits_BKS11 = self.logits(pooled_BFS11)
         return I3DOutput(
             features=pooled_BFS11.flatten(2).transpose(1, 2), logits=logits_BKS11.flatten(2).transpose(1, 2)
