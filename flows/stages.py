@@ -4,6 +4,7 @@ Every stage is a function of its settings and a ``Runner``: ``flows.chain`` make
 ``--direct`` calls it as it is.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,7 +15,7 @@ from flows.reports import StageReport
 from flows.runner import Runner
 from pipeline.anywhere import extract_anywhere, segment_anywhere
 from pipeline.catalogue import find_videos
-from pipeline.errors import SettingsError
+from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
@@ -48,9 +49,16 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     """Features of every video that has none yet, and the table of what became of each."""
     if settings.show_predictions and any(isinstance(video, str) for video in settings.videos):
         raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    # First what costs nothing: a mistyped path waits for no weights, and leaves no store behind. One missing file
+    # among others is for its own outcome to say. (`os.path` answers for names of any length.)
+    if not any(isinstance(path, str) or os.path.lexists(path) for path in settings.videos):
+        raise DatasetError(
+            f"None of the {len(settings.videos)} files and folders is there, first {settings.videos[0]}. "
+            "Check the paths."
+        )
+    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     # Before any task starts: without weights none of them could do anything.
     resolve_extraction(settings.extraction, store=Store(settings.store))
-    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     names = _names(paths)
     paths = paths[: settings.limit]
     step = partial(
@@ -216,14 +224,19 @@ def _names(addresses: Sequence[VideoAddress]) -> dict[VideoAddress, str]:
 def _list_videos(
     given: Sequence[VideoAddress], *, recursive: bool
 ) -> tuple[list[VideoAddress], list[VideoOutcome]]:
-    """The files to look at, and what is already known of files that cannot take part."""
+    """The files to look at, and what is already known of files that cannot take part.
+
+    Raises:
+        DatasetError: A folder is empty.
+        VideoError: A folder behind a URL cannot be listed, or holds no video.
+    """
     paths: list[VideoAddress] = []
     outcomes: list[VideoOutcome] = []
     for path in given:
         if isinstance(path, str):
             paths += list_remote(path)
             continue
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a name is too long)
             paths.append(path)
             continue
         candidates = find_videos(path, recursive=recursive)

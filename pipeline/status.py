@@ -41,9 +41,9 @@ def examine_videos(settings: StatusSettings) -> list[StatusRow]:
     Raises:
         DatasetError: The folder of videos is missing or empty.
         LabelError: The mapping cannot be read.
-        MissingArtefactError: No such data set was imported.
+        MissingArtefactError: There is no store, or no such data set was imported.
     """
-    store = Store(settings.store)
+    store = Store(settings.store, must_exist=True)
     dataset = settings.dataset
     if dataset is not None and dataset.has_features:
         videos, rows = _imported(read_dataset(store, dataset.imported), store=store)

@@ -45,16 +45,17 @@ def test_gc_looks_first_and_then_removes(store, capsys):
         store.catalogue_path, [CatalogueRow(id="b", path="b.mp4", status="ok", video_hash="0f" * 32)]
     )
     gone = put_features(store, "8" * 64, video_hash="77" * 32)
-    code, planned, err = run(capsys, "gc", "--dry-run", store=store)
+    assert run(capsys, "gc", store=store)[:2] == (0, [])  # too new to be judged
+    code, planned, err = run(capsys, "gc", "--dry-run", "--min-age-days", "0", store=store)
     assert code == 0
     assert str(gone) in [row["path"] for row in planned]
     assert "would be removed" in err
     assert gone.exists()
-    code, removed, _ = run(capsys, "gc", store=store)
+    code, removed, _ = run(capsys, "gc", "--min-age-days", "0", store=store)
     assert (code, removed) == (0, planned)
     assert not gone.exists()
     assert store.feature_path("clip", FEATURES).exists()
-    assert run(capsys, "gc", store=store)[1] == []
+    assert run(capsys, "gc", "--min-age-days", "0", store=store)[1] == []
 
 
 def test_migrate_looks_first_and_then_seals(store, capsys):

@@ -46,7 +46,7 @@ def states(rows, stage):
 
 
 def test_a_new_store_misses_everything(tiny, tmp_path):
-    rows = examine_videos(judged_by(tiny, tmp_path / "store"))
+    rows = examine_videos(judged_by(tiny, Store(tmp_path / "store").root))
     assert states(rows, "probe") == dict.fromkeys(TRAIN + TEST, ("missing", "it was never probed"))
     assert {row.status for row in rows if row.stage == "features"} == {"missing"}
     assert {row.status for row in rows if row.stage == "labels"} == {"done"}
@@ -140,7 +140,7 @@ def test_nothing_is_downloaded_to_say_that_weights_are_missing(tiny, tmp_path, m
         "pipeline.inputs.resolve_weights", lambda *_, **__: pytest.fail("looked for weights elsewhere")
     )
     monkeypatch.setattr("pipeline.inputs.find_here", lambda *_, **__: None)
-    settings = judged_by(tiny, tmp_path / "store", weights=WeightsPolicy.PRETRAINED)
+    settings = judged_by(tiny, Store(tmp_path / "store").root, weights=WeightsPolicy.PRETRAINED)
     settings = settings.model_copy(
         update={"training": settings.training.model_copy(update={"model": "fact-clip"})}
     )
