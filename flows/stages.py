@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from flows.reports import StageReport
 from flows.runner import Runner
 from pipeline.anywhere import extract_anywhere, segment_anywhere
-from pipeline.catalogue import find_videos
+from pipeline.catalogue import find_videos, videos_by_id
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
@@ -177,6 +177,9 @@ def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
 
 def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
     """Videos and labels in; features, texts, a trained run, scores and a champion out."""
+    if not settings.dataset.has_features:
+        # A missing or empty folder ends the chain here, before a store is made or anything is computed.
+        videos_by_id(settings.dataset.video_source)
     check_tracking(Store(settings.store))
     reports = [] if settings.dataset.has_features else prepare(settings, call)
     reports.append(call("train", settings))
@@ -192,11 +195,14 @@ def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
 
 def prepare(settings: RunSettings, call: StageCaller) -> list[StageReport]:
     """Features of the videos, and texts where they are needed; an imported data set has its features."""
-    # A missing or empty folder ends the chain here, before anything is computed.
-    videos = (settings.dataset.place("videos"),)
-    find_videos(videos[0])
-    store, extraction = settings.store, settings.extraction
-    reports = [call("extract", ExtractSettings(store=store, videos=videos, extraction=extraction))]
+    store, dataset, extraction = settings.store, settings.dataset, settings.extraction
+    wanted_videos = ExtractSettings(
+        store=store,
+        videos=(dataset.video_source,),
+        video_cache_gib=dataset.video_cache_gib,
+        extraction=extraction,
+    )
+    reports = [call("extract", wanted_videos)]
     if settings.training.model == "fact-clip" and settings.dataset.mapping is not None:
         wanted = EmbedSettings(
             store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
