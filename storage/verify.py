@@ -14,7 +14,7 @@ from storage.features import read_feature_metadata
 from storage.folders import MANIFEST, is_finished, read_manifest
 from storage.keys import file_digest
 from storage.places import Place, listed, name_within
-from storage.seal import is_json_whole, is_parquet_whole
+from storage.seal import is_json_whole, is_parquet_whole, is_safetensors_whole
 from storage.store import MARKER, Store, marker_facts
 
 _REBUILD = {
@@ -24,6 +24,7 @@ _REBUILD = {
     "labels": "`factseg import`",
     "datasets": "`factseg import`",
     "tables": "the stage that the file is named after",
+    "checkpoints": "`factseg train` with the same options, which starts anew",
     "predictions": "`factseg segment`, or `factseg evaluate`",
     "runs": "`factseg train`",
     "evaluations": "`factseg evaluate`",
@@ -110,6 +111,7 @@ def _check_of(path: Place, store: Store) -> Callable[[Place], str] | None:
         return lambda _: "" if is_cache_whole(path) else _MISMATCH
     checks: dict[str, Callable[[Place], str]] = {
         ".parquet": lambda table: "" if is_parquet_whole(table) else _MISMATCH,
+        ".safetensors": lambda tensors: "" if is_safetensors_whole(tensors) else _MISMATCH,
         ".json": lambda text: "" if is_json_whole(text.read_bytes()) else _MISMATCH,
     }
     return checks.get(path.suffix)
