@@ -10,14 +10,14 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
-from pipeline.metrics import LabelledPrediction, evaluate
+from pipeline.metrics import evaluate
 from pipeline.retraining import predict_test_videos
 from pipeline.settings import DatasetSettings, ExtractionSettings, RunSettings, TrainingSettings
 from pipeline.train import train
@@ -39,18 +39,13 @@ def pack_compact(store: Store) -> None:
             writer.append(found.time, found.feature)
 
 
-def scores(predictions: Sequence[LabelledPrediction], class_names: Sequence[str]) -> dict[str, float]:
-    """The figures of the convention ``mstcn``, in percent."""
-    return evaluate(predictions, class_names=class_names).figures
-
-
 def measurements(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """A row per split."""
-    exact = Store(folder / "exact")
-    dataset = import_mstcn(MstcnFolder.at(options.dataset), name=_NAME, store=exact).dataset
+    exact, rounded = folder / "exact", folder / "rounded"
+    dataset = import_mstcn(MstcnFolder.at(options.dataset), name=_NAME, store=Store(exact)).dataset
     for split in options.splits.split(","):
         settings = RunSettings(
-            store=exact.root,
+            store=exact,
             dataset=DatasetSettings(imported=_NAME, split=split),
             extraction=ExtractionSettings(device=options.device),
             training=TrainingSettings(
@@ -58,15 +53,14 @@ def measurements(options: argparse.Namespace, folder: Path) -> Iterator[dict[str
             ),
         )
         run = train(settings).run
-        rounded = folder / "rounded"
-        shutil.copytree(exact.root, rounded)
+        shutil.copytree(exact, rounded)
         pack_compact(Store(rounded))
         pair = [
             predict_test_videos(settings.model_copy(update={"store": root}), run=run)
-            for root in (exact.root, rounded)
+            for root in (exact, rounded)
         ]
         changed = [one.predicted != other.predicted for one, other in zip(*pair, strict=True)]
-        before, after = (scores(predictions, dataset.classes) for predictions in pair)
+        before, after = (evaluate(predictions, class_names=dataset.classes).figures for predictions in pair)
         yield {
             "split": split,
             "videos": len(changed),

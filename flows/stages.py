@@ -19,7 +19,7 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
-from pipeline.listing import distinct_names
+from pipeline.listing import distinct_names, printable
 from pipeline.outcome import VideoOutcome
 from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
 from pipeline.segment import choose_run
@@ -52,10 +52,8 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     # First what costs nothing: a mistyped path waits for no weights, and leaves no store behind. One missing file
     # among others is for its own outcome to say. (`os.path` answers for names of any length.)
     if not any(isinstance(path, str) or os.path.lexists(path) for path in settings.videos):
-        raise DatasetError(
-            f"None of the {len(settings.videos)} files and folders is there, first {settings.videos[0]}. "
-            "Check the paths."
-        )
+        others = f", nor is any other of the {len(settings.videos)} given" if len(settings.videos) > 1 else ""
+        raise DatasetError(f"{printable(settings.videos[0])} is not there{others}. Check the path.")
     paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     # Before any task starts: without weights none of them could do anything.
     resolve_extraction(settings.extraction, store=Store(settings.store))

@@ -29,7 +29,7 @@ def test_verify_fails_and_names_the_damaged_artefact_and_its_remedy(store, capsy
     code, findings, err = run(capsys, "verify", store=store)
     assert code == 1
     assert [(row["path"], row["kind"]) for row in findings] == [(f"labels/{LABELS}.parquet", "damaged")]
-    assert "factseg import" in findings[0]["remedy"]
+    assert "then run `factseg import` with --name 'toy' as before" in findings[0]["remedy"]
     assert "1 damaged" in err
 
 
