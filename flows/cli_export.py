@@ -56,7 +56,7 @@ def export(
         raise SettingsError(
             "--labels writes labels, --dataset, --run and --model choose predictions; give one kind."
         )
-    opened = Store(store)
+    opened = Store(store, must_exist=True)
     if labels:
         what = exporting.exported_labels(labels, store=opened)
     elif dataset:

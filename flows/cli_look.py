@@ -1,7 +1,5 @@
 """Commands that look and change nothing: probe, report, doctor."""
 
-from pathlib import Path
-
 from flows.cli_app import app
 from flows.cli_options import (
     DEFAULT_STORE,
@@ -28,10 +26,11 @@ _NO_OPTIONS = PipelineOptions()
 
 @app.command
 def probe(
-    paths: list[Path],
+    paths: list[str],
     /,
     *,
     recursive: RecursiveOption = False,
+    video_cache_gib: float = 20.0,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> int:
@@ -40,15 +39,18 @@ def probe(
     Example: factseg probe videos --json
 
     Args:
-        paths: Video files, and folders whose files are taken.
+        paths: Video files, folders whose files are taken, and URLs such as s3://bucket/videos/a.mp4.
         recursive: Take the files of deeper folders too.
+        video_cache_gib: GiB of this machine's disk that videos fetched from URLs may take together.
         store: Folder of all artefacts, or a URL such as s3://bucket/factseg.
         json: Print JSON on standard output.
     """
     from pipeline.catalogue import probe_all
+    from pipeline.remote_videos import as_address
     from storage.store import Store
 
-    rows = probe_all(paths, store=Store(store), recursive=recursive)
+    given = [as_address(path) for path in paths]
+    rows = probe_all(given, store=Store(store), cache_gib=video_cache_gib, recursive=recursive)
     print_catalogue(rows, as_json=json)
     return int(any(row.status == "failed" for row in rows))
 

@@ -22,7 +22,7 @@ def models(*, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> i
     from pipeline.promotion import list_models
     from storage.store import Store
 
-    found = list_models(Store(store))
+    found = list_models(Store(store, must_exist=True))
     if json:
         print_json(found)
     elif found:
@@ -59,7 +59,7 @@ def promote(
 
     if rollback == (version is not None):
         raise SettingsError("Give either the number of a version or --rollback.")
-    opened = Store(store)
+    opened = Store(store, must_exist=True)
     entry = roll_back(opened, name) if version is None else promote_version(opened, name, version)
     if json:
         print_json({"model": entry.name, "champion": entry.version, "run": entry.run})

@@ -33,8 +33,10 @@ class DatasetOptions:
 
     imported: Annotated[str | None, Parameter(name="--dataset")] = None
     "Name of a data set that 'factseg import' took in; then no folder is needed."
-    videos: Path | None = None
-    "Folder of video files; a video's id is its file name without the ending."
+    videos: str | None = None
+    "Folder of video files, or its URL; a video's id is its file name without the ending."
+    video_cache_gib: float | None = None
+    "GiB of this machine's disk that videos fetched from URLs may take together; 20 unless given."
     labels: Path | None = None
     "Folder of <video id>.txt with one class name per video frame."
     mapping: Path | None = None
@@ -160,7 +162,8 @@ class TrainingOptions:
     checkpoint_steps: int | None = None
     "Also a checkpoint after every this many steps of an epoch."
     preload: str | None = None
-    "Where training features are kept: 'auto' (unless given), 'device', 'memory' or 'off'."
+    """Where training features are kept: 'auto' (unless given), 'device', 'memory', 'cache' (mapped copies on disk), or
+    'off': read from the store again and again."""
     workers: int | None = None
     "Processes that read features where they are not preloaded; 2 unless given."
     seed: int | None = None

@@ -231,7 +231,7 @@ def segments_by_video(
     from storage.store import Store
 
     return [
-        (video, read_segments(Store(store).prediction_path(video["prediction"]))[0])
+        (video, read_segments(Store(store, read_only=True).prediction_path(video["prediction"]))[0])
         for video in report.facts["videos"]
     ]
 

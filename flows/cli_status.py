@@ -32,7 +32,7 @@ def status(
     values = options.nested(store=store)
     given = {name: section for name, section in values.items() if section != {}}
     if set(given) == {"store"}:
-        given = newest_settings(Store(store)) | given
+        given = newest_settings(Store(store, must_exist=True)) | given
     rows = examine_videos(build_settings(StatusSettings, given, source="settings"))
     if json:
         print_json([asdict(row) for row in rows])

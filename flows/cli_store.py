@@ -49,7 +49,8 @@ def gc(
     Args:
         store: Folder of all artefacts, or its URL.
         dry_run: Say what would be removed, and remove nothing.
-        min_age_days: Features that no run uses, and unfinished work, are kept while they are younger than this.
+        min_age_days: Unused features, labels and texts, and unfinished work, are kept while they are younger than
+            this; with 0, what was written a moment ago is judged too: only while nothing else uses the store.
         json: Print JSON on standard output.
     """
     from pipeline.garbage import unreferenced

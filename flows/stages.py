@@ -4,6 +4,7 @@ Every stage is a function of its settings and a ``Runner``: ``flows.chain`` make
 ``--direct`` calls it as it is.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,12 +14,12 @@ from typing import Any, TypeVar
 from flows.reports import StageReport
 from flows.runner import Runner
 from pipeline.anywhere import extract_anywhere, segment_anywhere
-from pipeline.catalogue import find_videos
-from pipeline.errors import SettingsError
+from pipeline.catalogue import find_videos, videos_by_id
+from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
-from pipeline.listing import distinct_names
+from pipeline.listing import distinct_names, printable
 from pipeline.outcome import VideoOutcome
 from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
 from pipeline.segment import choose_run
@@ -48,9 +49,14 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     """Features of every video that has none yet, and the table of what became of each."""
     if settings.show_predictions and any(isinstance(video, str) for video in settings.videos):
         raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    # First what costs nothing: a mistyped path waits for no weights, and leaves no store behind. One missing file
+    # among others is for its own outcome to say. (`os.path` answers for names of any length.)
+    if not any(isinstance(path, str) or os.path.lexists(path) for path in settings.videos):
+        others = f", nor is any other of the {len(settings.videos)} given" if len(settings.videos) > 1 else ""
+        raise DatasetError(f"{printable(settings.videos[0])} is not there{others}. Check the path.")
+    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     # Before any task starts: without weights none of them could do anything.
     resolve_extraction(settings.extraction, store=Store(settings.store))
-    paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     names = _names(paths)
     paths = paths[: settings.limit]
     step = partial(
@@ -169,6 +175,9 @@ def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
 
 def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
     """Videos and labels in; features, texts, a trained run, scores and a champion out."""
+    if not settings.dataset.has_features:
+        # A missing or empty folder ends the chain here, before a store is made or anything is computed.
+        videos_by_id(settings.dataset.video_source)
     check_tracking(Store(settings.store))
     reports = [] if settings.dataset.has_features else prepare(settings, call)
     reports.append(call("train", settings))
@@ -184,11 +193,14 @@ def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:
 
 def prepare(settings: RunSettings, call: StageCaller) -> list[StageReport]:
     """Features of the videos, and texts where they are needed; an imported data set has its features."""
-    # A missing or empty folder ends the chain here, before anything is computed.
-    videos = (settings.dataset.place("videos"),)
-    find_videos(videos[0])
-    store, extraction = settings.store, settings.extraction
-    reports = [call("extract", ExtractSettings(store=store, videos=videos, extraction=extraction))]
+    store, dataset, extraction = settings.store, settings.dataset, settings.extraction
+    wanted_videos = ExtractSettings(
+        store=store,
+        videos=(dataset.video_source,),
+        video_cache_gib=dataset.video_cache_gib,
+        extraction=extraction,
+    )
+    reports = [call("extract", wanted_videos)]
     if settings.training.model == "fact-clip" and settings.dataset.mapping is not None:
         wanted = EmbedSettings(
             store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
@@ -216,14 +228,19 @@ def _names(addresses: Sequence[VideoAddress]) -> dict[VideoAddress, str]:
 def _list_videos(
     given: Sequence[VideoAddress], *, recursive: bool
 ) -> tuple[list[VideoAddress], list[VideoOutcome]]:
-    """The files to look at, and what is already known of files that cannot take part."""
+    """The files to look at, and what is already known of files that cannot take part.
+
+    Raises:
+        DatasetError: A folder is empty.
+        VideoError: A folder behind a URL cannot be listed, or holds no video.
+    """
     paths: list[VideoAddress] = []
     outcomes: list[VideoOutcome] = []
     for path in given:
         if isinstance(path, str):
             paths += list_remote(path)
             continue
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a name is too long)
             paths.append(path)
             continue
         candidates = find_videos(path, recursive=recursive)

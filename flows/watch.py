@@ -27,7 +27,7 @@ class Watcher:
     def __init__(self, settings: WatchSettings, *, call: SegmentCaller, clock: Clock) -> None:
         self._settings = settings
         self._call = call
-        self._store = Store(settings.segment.store)
+        self._store = Store(settings.segment.store, must_exist=True)
         self._ledger = Ledger(self._store)
         self._settling = Settling(settle_seconds=settings.settle_seconds, clock=clock)
         # Without a model nothing could ever be done: said now, not at the first video.

@@ -12,7 +12,18 @@ from pipeline.errors import DatasetError, VideoError
 from pipeline.guard import probe_guarded
 from pipeline.listing import list_videos, printable
 from pipeline.probe import PROBE_VERSION, VideoFacts, check_file
-from pipeline.remote_videos import origin
+from pipeline.remote_videos import (
+    DEFAULT_CACHE_GIB,
+    VideoAddress,
+    fetched_content,
+    list_remote,
+    local_video,
+    name_of,
+    note_content,
+    origin,
+    path_in,
+    without_query,
+)
 from storage.catalogue import CatalogueRow, update_catalogue
 from storage.errors import StorageError
 from storage.keys import digest_of
@@ -74,6 +85,23 @@ def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
     return Candidates(by_id=by_id, failed=failed, not_videos=listing.not_videos)
 
 
+def videos_by_id(folder: VideoAddress) -> dict[str, VideoAddress]:
+    """The videos of a data set by id: of a folder here, or of one behind a URL.
+
+    Raises:
+        DatasetError: The folder is missing or empty.
+        VideoError: A folder behind a URL cannot be listed, holds no video, or two of one id.
+    """
+    if isinstance(folder, Path):
+        return dict(find_videos(folder).by_id)
+    by_id: dict[str, VideoAddress] = {}
+    for url in list_remote(folder):
+        other = by_id.setdefault(path_in(url).stem, url)
+        if other != url:
+            raise VideoError(f"{url}: has the video id of {name_of(other)}. Rename one of them.")
+    return by_id
+
+
 def timeline_key(video_hash: str, *, on_corrupt: OnCorrupt) -> str:
     """Name of the timeline of a video with this content, probed under this rule for damaged videos."""
     return digest_of({"video": video_hash, "version": PROBE_VERSION, "on_corrupt": on_corrupt})
@@ -100,6 +128,42 @@ def open_video(path: Path, *, store: Store, rules: DecodeRules | None = None) ->
     return video
 
 
+def open_address(address: VideoAddress, *, store: Store, cache_gib: float) -> Video:
+    """``open_video`` for a file or a URL; a URL is fetched only where the store does not know its content.
+
+    The path of a video from a URL is that in the cache of videos, where it may have made room for others.
+
+    Raises:
+        VideoError: It cannot be fetched, or is no video.
+    """
+    if isinstance(address, Path):
+        return open_video(address, store=store)
+    path, content = fetched_content(address)
+    known = known_content(path, content, store=store) if content else None
+    if known is not None:
+        return known
+    with local_video(address, cache_gib=cache_gib) as path:
+        return open_video(path, store=store)
+
+
+def content_of(address: VideoAddress, *, store: Store, cache_gib: float) -> str:
+    """SHA-256 of a video, a file or a URL; remembered while it does not change.
+
+    Raises:
+        VideoError: The URL cannot be fetched.
+        OSError: The file cannot be read.
+    """
+    if isinstance(address, Path):
+        return store.digests.digest(address)
+    _, content = fetched_content(address)
+    if content:
+        return content
+    with local_video(address, cache_gib=cache_gib) as path:
+        content = store.digests.digest(path)
+        note_content(path, content)
+    return content
+
+
 def known_video(path: Path, *, store: Store, rules: DecodeRules | None = None) -> Video | None:
     """The video at ``path`` if the store knows its content; nothing is probed and the catalogue stays as it is."""
     try:
@@ -108,14 +172,24 @@ def known_video(path: Path, *, store: Store, rules: DecodeRules | None = None) -
         return None
 
 
-def probe_all(given: Sequence[Path], *, store: Store, recursive: bool = False) -> list[CatalogueRow]:
-    """A row for every file, and for every regular file of every folder, good or bad.
+def probe_all(
+    given: Sequence[VideoAddress],
+    *,
+    store: Store,
+    cache_gib: float = DEFAULT_CACHE_GIB,
+    recursive: bool = False,
+) -> list[CatalogueRow]:
+    """A row for every file and URL, and for every regular file of every folder, good or bad.
 
     Raises:
         DatasetError: A folder is missing or empty.
+        VideoError: A folder behind a URL cannot be listed, or holds no video.
     """
     rows = []
     for path in given:
+        if isinstance(path, str):
+            rows += [_probe_remote(url, store=store, cache_gib=cache_gib) for url in list_remote(path)]
+            continue
         if not path.is_dir():
             rows.append(_probe_row(path, store=store))
             continue
@@ -130,6 +204,15 @@ def _probe_row(path: Path, *, store: Store) -> CatalogueRow:
         return _row(open_video(path, store=store))
     except (VideoError, StorageError) as error:
         return _plain_row(path, status="failed", error=error)
+
+
+def _probe_remote(url: str, *, store: Store, cache_gib: float) -> CatalogueRow:
+    try:
+        with local_video(url, cache_gib=cache_gib) as path:
+            return _probe_row(path, store=store)
+    except VideoError as error:
+        shown = without_query(url)
+        return CatalogueRow(id=path_in(url).stem, path=shown, status="failed", error=str(error))
 
 
 def _plain_row(path: Path, *, status: str, error: Exception | None = None) -> CatalogueRow:
@@ -148,6 +231,7 @@ def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video
         # The prober's own words for a missing file or a folder.
         check_file(path)
     video_hash = _digest(path, store=store)
+    note_content(path, video_hash)
     known = known_content(path, video_hash, rules=rules, store=store)
     if known is not None:
         return known

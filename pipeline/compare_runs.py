@@ -65,7 +65,7 @@ def _folder(name: str, *, store: Address) -> Place:
     given = Path(name)
     if (given / VIDEOS_FILE).is_file():
         return given
-    folder = place_of(find_evaluations(Store(store), run=name, model="")[-1]["report"]).parent
+    folder = place_of(find_evaluations(Store(store, read_only=True), run=name, model="")[-1]["report"]).parent
     if not (folder / VIDEOS_FILE).is_file():
         raise MissingArtefactError(
             f"Run {name!r} was evaluated by an older version, which kept no counts. Run `factseg evaluate` on it."

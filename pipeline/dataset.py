@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.alignment import join_by_time, step_labels
-from pipeline.catalogue import Video, find_videos, open_video
+from pipeline.catalogue import Video, open_address, videos_by_id
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.imported import Recording, RowFacts
 from pipeline.inputs import ModelInput, feature_key
@@ -20,9 +20,11 @@ from pipeline.label_segments import labels_of_segments
 from pipeline.labels import ClassList, Split, fit_labels, read_labels, read_mapping, read_split
 from pipeline.metrics import segment_bounds
 from pipeline.outcome import VideoOutcome
+from pipeline.remote_videos import DEFAULT_CACHE_GIB, VideoAddress, path_in, without_query
 from pipeline.settings import DatasetSettings
 from storage.datasets import StoredDataset, read_dataset
 from storage.errors import MissingArtefactError, StorageError
+from storage.feature_cache import read_mapped_features
 from storage.features import read_feature_metadata, read_features
 from storage.segments import read_segments
 from storage.store import Store
@@ -82,22 +84,34 @@ class Survey:
     """What became of every video of the split."""
 
 
-def find_stored(path: Path, *, inputs: Sequence[ModelInput], store: Store) -> StoredVideo:
+def find_stored(
+    address: VideoAddress,
+    *,
+    inputs: Sequence[ModelInput],
+    store: Store,
+    cache_gib: float = DEFAULT_CACHE_GIB,
+) -> StoredVideo:
     """The features of a video in the store.
+
+    Args:
+        address: A file, or a URL, which is fetched only where the store does not know its content.
+        inputs: Which features.
+        store: The store.
+        cache_gib: GiB that fetched videos may take.
 
     Raises:
         VideoError: The video cannot be read.
         MissingArtefactError: Features are missing; the message says how to make them.
         CorruptArtefactError: A feature file is damaged.
     """
-    video = open_video(path, store=store)
+    video = open_address(address, store=store, cache_gib=cache_gib)
     keys = tuple(feature_key(item, video) for item in inputs)
     for item, key in zip(inputs, keys, strict=True):
         target = store.feature_path(item.profile.name, key)
         if not target.is_file():
             raise MissingArtefactError(
-                f"{path}: {store.root} has no {item.profile.spec} features of this video by these weights. "
-                "Run `factseg extract` with the same options first."
+                f"{without_query(str(address))}: {store.root} has no {item.profile.spec} features of this video by "
+                "these weights. Run `factseg extract` with the same options first."
             )
         read_feature_metadata(target)
     return StoredVideo(video=video, inputs=tuple(inputs), keys=keys)
@@ -111,12 +125,25 @@ def stored_recording(video_id: str, dataset: StoredDataset, *, inputs: Sequence[
     return StoredVideo(video=video, inputs=tuple(inputs), keys=(recording.features,))
 
 
-def load_features(stored: StoredVideo, *, sample_rate: int, store: Store) -> VideoFeatures:
-    """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step."""
-    read = [
-        read_features(store.feature_path(item.profile.name, key))
+def load_features(
+    stored: StoredVideo, *, sample_rate: int, store: Store, mapped: bool = False
+) -> VideoFeatures:
+    """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step.
+
+    Args:
+        stored: The video.
+        sample_rate: Every this many-th step is kept.
+        store: The store.
+        mapped: Read through the mapped cache beside the feature files: for who reads them again and again.
+    """
+    paths = [
+        store.feature_path(item.profile.name, key)
         for item, key in zip(stored.inputs, stored.keys, strict=True)
     ]
+    if mapped:
+        read = [read_mapped_features(path, read_only=store.read_only) for path in paths]
+    else:
+        read = [read_features(path) for path in paths]
     times, features = join_by_time([part.time for part in read], [part.feature for part in read])
     return VideoFeatures(step_times=times[::sample_rate], features=features[::sample_rate])
 
@@ -181,10 +208,15 @@ def survey_part(
 
 
 def load_samples(
-    sources: Sequence[LabelledSource], *, every: int, store: Store
+    sources: Sequence[LabelledSource], *, every: int, store: Store, mapped: bool = False
 ) -> list[tuple[VideoFeatures, NDArray[np.int64]]]:
-    """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised."""
-    loaded = [load_features(source.stored, sample_rate=every, store=store) for source in sources]
+    """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised.
+
+    ``mapped`` as for ``load_features``.
+    """
+    loaded = [
+        load_features(source.stored, sample_rate=every, store=store, mapped=mapped) for source in sources
+    ]
     return [(video, labels_by_step(source, video)) for source, video in zip(sources, loaded, strict=True)]
 
 
@@ -202,19 +234,19 @@ def _video_survey(
     dataset: DatasetSettings, *, inputs: Sequence[ModelInput], classes: ClassList, store: Store
 ) -> Callable[[str], LabelledSource]:
     """How one video of a folder is looked at."""
-    folder = dataset.place("videos")
-    candidates = find_videos(folder)
+    folder = dataset.video_source
+    by_id = videos_by_id(folder)
     labels_of = label_reader(dataset, classes=classes, store=store)
 
     def look(video_id: str) -> LabelledSource:
-        path = candidates.by_id.get(video_id)
-        if path is None:
+        address = by_id.get(video_id)
+        if address is None:
             raise DatasetError(
                 f"{dataset.splits or dataset.imported}: split {dataset.split!r} names video {video_id!r}, which is "
                 f"not in {folder}. Add the video, or remove the line from the split."
             )
-        labels = labels_of(path)
-        stored = find_stored(path, inputs=inputs, store=store)
+        labels = labels_of(path_in(address))
+        stored = find_stored(address, inputs=inputs, store=store, cache_gib=dataset.video_cache_gib)
         fitted = fit_labels(labels.ids, num_frames=stored.video.facts.num_frames, source=labels.source)
         return LabelledSource(
             stored=stored,

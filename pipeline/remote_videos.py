@@ -100,11 +100,30 @@ def list_remote(url: str) -> list[str]:
 
 def origin(path: Path) -> str:
     """Where a video is from: the URL it was fetched from, else the full path."""
-    source = path.parent / _SOURCE
-    if path.parent.parent == _videos_folder() and source.is_file():
-        url: str = json.loads(source.read_text(encoding="utf-8"))["url"]
-        return url
-    return str(path.absolute())
+    noted = _noted(path) if path.parent.parent == _videos_folder() else {}
+    return noted.get("url") or str(path.absolute())
+
+
+def fetched_content(url: str) -> tuple[Path, str]:
+    """Where the remote video of today lies, or lay, in the cache, and the SHA-256 of its content.
+
+    The content is known once the video was opened here, also where the file made room since; else it is empty.
+
+    Raises:
+        VideoError: The server cannot be asked.
+    """
+    with _told(url):
+        target = _target(url, _open(url))
+    return target, str(_noted(target).get("content", ""))
+
+
+def note_content(path: Path, digest: str) -> None:
+    """Remember the content of a fetched video for ``fetched_content``; nothing happens for any other file."""
+    if path.parent.parent != _videos_folder():
+        return
+    noted = _noted(path)
+    if noted.get("content") != digest:
+        write_json_atomically(path.parent / _SOURCE, {**noted, "content": digest})
 
 
 @contextlib.contextmanager
@@ -123,11 +142,10 @@ def local_video(address: VideoAddress, *, cache_gib: float) -> Iterator[Path]:
         return
     with _told(address):
         place = _open(address)
-        folder = _videos_folder() / _version(address, place)
-    target = folder / name_of(address)
-    folder.mkdir(parents=True, exist_ok=True)
+        target = _target(address, place)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Held while the video is in use, so that it does not make room for others.
-    with FileLock(folder / ".in-use.lock"):
+    with FileLock(target.parent / ".in-use.lock"):
         if not target.is_file():
             _fetch(address, place, target, max_bytes=int(cache_gib * 2**30))
         stat = target.stat()
@@ -144,6 +162,18 @@ def _open(url: str) -> "UPath":
     return open_url(check_address(url), remedy=SCHEMES[url.partition("://")[0]])
 
 
+def _target(url: str, place: "UPath") -> Path:
+    """Where this version of a remote video lies in the cache once it is fetched."""
+    return _videos_folder() / _version(url, place) / name_of(url)
+
+
+def _noted(path: Path) -> dict[str, str]:
+    """What is remembered of a fetched video."""
+    source = path.parent / _SOURCE
+    noted: dict[str, str] = json.loads(source.read_text(encoding="utf-8")) if source.is_file() else {}
+    return noted
+
+
 def _version(url: str, place: "UPath") -> str:
     """Name of this version of the remote file."""
     facts = place.fs.info(place.path)
@@ -155,7 +185,7 @@ def _fetch(url: str, place: "UPath", target: Path, *, max_bytes: int) -> None:
     size = int(place.fs.info(place.path).get("size") or 0)
     with artefact_lock(_videos_folder() / "room"):
         _make_room(size, max_bytes=max_bytes, url=url)
-        write_json_atomically(target.parent / _SOURCE, {"url": without_query(url)})
+        write_json_atomically(target.parent / _SOURCE, {**_noted(target), "url": without_query(url)})
         with (
             _told(url),
             atomic_path(target) as scratch,

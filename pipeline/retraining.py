@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bootstrap import bootstrap_weights
-from pipeline.catalogue import find_videos
+from pipeline.catalogue import content_of, videos_by_id
 from pipeline.dataset import dataset_classes, dataset_split, load_features, survey_part
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError
@@ -85,11 +85,11 @@ def training_content(settings: RunSettings) -> dict[str, list[str]]:
     else:
         files = {video: dataset.place("labels") / f"{video}.txt" for video in train}
         labels = {video: store.digests.digest(file) for video, file in files.items() if file.is_file()}
-    paths = find_videos(dataset.place("videos")).by_id
+    videos = videos_by_id(dataset.video_source)
     return {
-        video: [store.digests.digest(paths[video]), labels[video]]
+        video: [content_of(videos[video], store=store, cache_gib=dataset.video_cache_gib), labels[video]]
         for video in train
-        if video in paths and video in labels
+        if video in videos and video in labels
     }
 
 

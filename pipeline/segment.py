@@ -49,7 +49,7 @@ def choose_run(settings: SegmentSettings) -> str:
     Raises:
         MissingArtefactError: There is none.
     """
-    store = Store(settings.store)
+    store = Store(settings.store, must_exist=True)
     return find_run(store, settings.run) if settings.run else Registry(store).champion(settings.model).run
 
 

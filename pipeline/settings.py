@@ -19,7 +19,7 @@ from pipeline.decode_rules import DEFAULT_TIMEOUT_SECONDS, DecodeRules, OnCorrup
 from pipeline.errors import SettingsError, VideoError
 from pipeline.profile_files import read_profiles
 from pipeline.profiles import BUILT_IN, Profile, parse_profile
-from pipeline.remote_videos import DEFAULT_CACHE_GIB, as_address
+from pipeline.remote_videos import DEFAULT_CACHE_GIB, as_address, path_in
 from pipeline.settings_file import read_settings_file
 from pipeline.weights import WeightsPolicy
 from storage.errors import StoreError
@@ -78,8 +78,10 @@ class DatasetSettings(StrictSettings):
 
     imported: str = Field(default="", pattern=r"^(\w([\w .-]{0,98}\w)?)?$")
     """Name of a data set that `factseg import` took in; then no folder is needed."""
-    videos: Path | None = None
-    """Folder of video files; a video's id is its file name without the ending."""
+    videos: VideoSource | None = None
+    """Folder of video files, or its URL; a video's id is its file name without the ending."""
+    video_cache_gib: float = Field(default=DEFAULT_CACHE_GIB, gt=0, allow_inf_nan=False)
+    """GiB of this machine's disk that videos fetched from URLs may take together."""
     labels: Path | None = None
     """Folder of `<video id>.txt` with one class name per video frame."""
     mapping: Path | None = None
@@ -98,7 +100,8 @@ class DatasetSettings(StrictSettings):
         """The name, or that of the folder that holds the videos, as far as a registry takes it."""
         if self.name or self.imported:
             return self.name or self.imported
-        folder = self.place("videos").resolve()
+        source = self.video_source
+        folder = source.resolve() if isinstance(source, Path) else path_in(source)
         found = folder.parent.name if folder.name.lower() in {"videos", "video"} else folder.name
         return re.sub(r"[^\w .-]", "_", found)[:100].strip(" .-") or "dataset"
 
@@ -112,11 +115,22 @@ class DatasetSettings(StrictSettings):
         """Whether the imported data set brings its features, so that no video is looked at."""
         return bool(self.imported) and self.videos is None
 
-    def place(self, what: Literal["videos", "labels", "mapping", "splits"]) -> Path:
-        """One of the four places.
+    @property
+    def video_source(self) -> Path | str:
+        """Where the videos lie; a URL ends with a stroke.
 
         Raises:
-            SettingsError: It was not given; validated settings of a data set in folders have all four.
+            SettingsError: It was not given; validated settings of a data set in folders have it.
+        """
+        if self.videos is None:
+            raise SettingsError("dataset.videos was not given. Give --videos.")
+        return self.videos if isinstance(self.videos, Path) else self.videos.rstrip("/") + "/"
+
+    def place(self, what: Literal["labels", "mapping", "splits"]) -> Path:
+        """One of the three places beside that of the videos.
+
+        Raises:
+            SettingsError: It was not given; validated settings of a data set in folders have all.
         """
         found: Path | None = getattr(self, what)
         if found is None:
@@ -303,8 +317,8 @@ class TrainingSettings(StrictSettings):
     """Epochs between checkpoints; by default a twentieth of all."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Also a checkpoint after every this many steps of an epoch."""
-    preload: Literal["auto", "device", "memory", "off"] = "auto"
-    """Where training features are kept; `auto` takes the fastest place they fit in."""
+    preload: Literal["auto", "device", "memory", "cache", "off"] = "auto"
+    """Where training features are kept; `auto` takes the fastest place they fit in. `cache` maps copies on disk."""
     workers: int = Field(default=2, ge=0)
     """Processes that read features where they are not preloaded."""
     seed: int = Field(default=0, ge=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.anywhere import FEATURES_STAGE
-from pipeline.catalogue import Video, find_videos, known_content
+from pipeline.catalogue import Video, known_content, videos_by_id
 from pipeline.dataset import dataset_classes, label_reader
 from pipeline.errors import DatasetError, LabelError, WeightsError
 from pipeline.extract import feature_identity
@@ -24,7 +24,7 @@ from pipeline.run_files import SETTINGS_FILE
 from pipeline.settings import DatasetSettings, StatusSettings
 from pipeline.status_models import evaluation_rows, prediction_rows, text_row
 from storage.catalogue import CatalogueRow, read_catalogue
-from storage.datasets import StoredDataset, read_dataset
+from storage.datasets import StoredDataset, dataset_names, read_dataset
 from storage.errors import CorruptArtefactError, MissingArtefactError, StorageError
 from storage.failures import failure_reasons, read_failures
 from storage.features import read_feature_metadata
@@ -38,15 +38,18 @@ from storage.store import Store
 def examine_videos(settings: StatusSettings) -> list[StatusRow]:
     """A row for every video and stage, also kept in the store as ``status.parquet`` where it can be written.
 
+    Every imported data set is listed; texts, predictions and evaluations are those of the data set asked for.
+
     Raises:
         DatasetError: The folder of videos is missing or empty.
         LabelError: The mapping cannot be read.
-        MissingArtefactError: No such data set was imported.
+        MissingArtefactError: There is no store, or no such data set was imported.
     """
-    store = Store(settings.store)
+    store = Store(settings.store, must_exist=True)
     dataset = settings.dataset
     if dataset is not None and dataset.has_features:
-        videos, rows = _imported(read_dataset(store, dataset.imported), store=store)
+        found = read_dataset(store, dataset.imported)
+        videos, rows = _recordings(found), list(_imported_rows(found, store=store))
     else:
         videos, rows = _videos(settings, store=store)
         rows += _feature_rows(videos, settings, store=store)
@@ -60,6 +63,9 @@ def examine_videos(settings: StatusSettings) -> list[StatusRow]:
         ready = known and all(row.status == "done" for row in texts)
         rows += [*texts, *evaluation_rows(videos, settings, dataset, ready=ready, store=store)]
     rows += prediction_rows(videos, settings, store=store)
+    for name in dataset_names(store):
+        if dataset is None or name != dataset.imported:
+            rows += _imported_rows(read_dataset(store, name), store=store)
     if not isinstance(store.root, Path) or os.access(store.root, os.W_OK):
         write_status(store.status_path, rows)
     return rows
@@ -78,39 +84,45 @@ def newest_settings(store: Store) -> dict[str, Any]:
     return {name: values[name] for name in ("dataset", "extraction", "text", "training")}
 
 
-def _imported(found: StoredDataset, *, store: Store) -> tuple[list[KnownVideo], list[StatusRow]]:
-    """The recordings of an imported data set, with a row each on features and labels."""
-    videos: list[KnownVideo] = []
-    rows: list[StatusRow] = []
+def _recordings(found: StoredDataset) -> list[KnownVideo]:
+    """The recordings of an imported data set that brings its features."""
+    return [
+        KnownVideo(
+            id=name,
+            path="",
+            video=Recording(
+                id=name,
+                video_hash=recording.content,
+                facts=RowFacts.of(recording.num_frames, fps=found.fps),
+            ),
+            former_hash=recording.content,
+            features=(recording.features,),
+        )
+        for name, recording in found.recordings.items()
+    ]
+
+
+def _imported_rows(found: StoredDataset, *, store: Store) -> Iterator[StatusRow]:
+    """A row for the features, where the data set brings them, and one for the labels of each recording."""
     profile = ImportedProfile(width=found.width)
     for name, recording in found.recordings.items():
-        facts = RowFacts.of(recording.num_frames, fps=found.fps)
-        videos.append(
-            KnownVideo(
-                id=name,
-                path="",
-                video=Recording(id=name, video_hash=recording.content, facts=facts),
-                former_hash=recording.content,
-                features=(recording.features,),
-            )
-        )
-        features = recording.features and store.feature_path(profile.name, recording.features)
-        labels = recording.labels and store.label_path(recording.labels)
-        rows.append(_imported_row(name, "features", profile.spec, features, found.name))
-        rows.append(_imported_row(name, "labels", "", labels, found.name))
-    return videos, rows
+        if recording.features:
+            target = store.feature_path(profile.name, recording.features)
+            yield _imported_row(name, "features", profile.spec, target, found.name)
+        if recording.labels:
+            yield _imported_row(name, "labels", found.name, store.label_path(recording.labels), found.name)
 
 
-def _imported_row(video: str, stage: str, what: str, path: Place | str, dataset: str) -> StatusRow:
-    there = not isinstance(path, str) and path.exists()
+def _imported_row(video: str, stage: str, what: str, target: Place, dataset: str) -> StatusRow:
+    there = target.exists()
     return StatusRow(
         video=video,
         path="",
         stage=stage,
         what=what,
         status="done" if there else "missing",
-        reason=None if there else f"data set {dataset!r} was imported without them, or they were deleted",
-        key=None if isinstance(path, str) else path.stem,
+        reason=None if there else f"it was deleted; import data set {dataset!r} again",
+        key=target.stem,
     )
 
 
@@ -119,8 +131,8 @@ def _videos(settings: StatusSettings, *, store: Store) -> tuple[list[KnownVideo]
     catalogue = {row.path: row for row in read_catalogue(store.catalogue_path) if row.status != "not a video"}
     paths: dict[str, CatalogueRow | None] = dict(catalogue)
     if settings.dataset is not None:
-        for path in find_videos(settings.dataset.place("videos")).by_id.values():
-            paths.setdefault(printable(path.absolute()), None)
+        for named in videos_by_id(settings.dataset.video_source).values():
+            paths.setdefault(named if isinstance(named, str) else printable(named.absolute()), None)
     videos: list[KnownVideo] = []
     rows: list[StatusRow] = []
     for address, row in sorted(paths.items()):
@@ -274,10 +286,12 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 def _label_rows(
     videos: Sequence[KnownVideo], dataset: DatasetSettings, *, classes: ClassList, store: Store
 ) -> Iterator[StatusRow]:
-    folder = str(dataset.place("videos").absolute())
+    source = dataset.video_source
+    folder = source.rstrip("/") if isinstance(source, str) else str(source.absolute())
     labels_of = label_reader(dataset, classes=classes, store=store)
     for known in videos:
-        if str(Path(known.path).parent) != folder:
+        address = known.path
+        if (address.rpartition("/")[0] if is_url(address) else str(Path(address).parent)) != folder:
             continue
         state: State = "done"
         reason: str | None = None

@@ -83,7 +83,7 @@ def train(settings: RunSettings) -> TrainOutcome:
         DatasetError: No training video can be used; the message names the first reason.
         TrainingError: The loss is not finite, or tokens cannot be matched; the message names the videos.
     """
-    store = Store(settings.store)
+    store = Store(settings.store, must_exist=True)
     plan, survey = plan_run(settings, store=store)
     key = plan.key()
     folder = store.run_folder(key)
@@ -115,7 +115,7 @@ def find_trained(settings: EvaluateSettings) -> str:
     Raises:
         MissingArtefactError: There is no such run, or it is not finished.
     """
-    store = Store(settings.store)
+    store = Store(settings.store, must_exist=True)
     if settings.run:
         return find_run(store, settings.run)
     key = plan_run(settings, store=store)[0].key()

@@ -1,9 +1,11 @@
-"""Videos ready for the model: in memory, on the device, or read by workers where they fit nowhere."""
+"""Videos ready for the model: in memory, on the device, or read by workers, mapped or not, where they fit nowhere."""
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,10 +18,14 @@ from storage.store import Store
 
 log = logging.getLogger(__name__)
 
-Preload = Literal["auto", "device", "memory", "off"]
+Place = Literal["device", "memory", "cache", "off"]
+Preload = Literal["auto"] | Place
 
 _SHARE_OF_MEMORY = 0.5
 """Preloaded features may take this part of the memory that is free."""
+
+_SHARE_OF_DISK = 0.5
+"""Mapped copies may take this part of the disk that is free."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +33,8 @@ class Loading:
     """How features come to the model; changes no number."""
 
     preload: Preload
-    """``auto``: on a GPU where they fit, else in memory where they fit, else ``off``: read again every epoch."""
+    """``auto``: on a GPU where they fit, else in memory where they fit, else through the mapped cache beside the
+    features where the disk has room for it, else ``off``: read from the store again every epoch."""
     workers: int
     """Processes that read where nothing is preloaded."""
     device: torch.device
@@ -48,15 +55,26 @@ class StoredSamples(Dataset[Sample]):
         self._sample_rate = sample_rate
         self._standardisation = standardisation
         self._store = store
+        self.mapped = False
+        """Whether features are read through the mapped cache."""
 
     def __len__(self) -> int:
         """Number of videos."""
         return len(self._sources)
 
+    def cache_fits(self, size_bytes: int) -> bool:
+        """Whether mapped copies of features that take so many bytes once sampled leave half of the free disk free."""
+        root = self._store.root
+        if self._store.read_only or not isinstance(root, Path):
+            return False
+        return size_bytes * self._sample_rate < _SHARE_OF_DISK * shutil.disk_usage(root).free
+
     def __getitem__(self, index: int) -> Sample:
         """The video at this place, standardised."""
         source = self._sources[index]
-        ((loaded, labels_T),) = load_samples([source], every=self._sample_rate, store=self._store)
+        ((loaded, labels_T),) = load_samples(
+            [source], every=self._sample_rate, store=self._store, mapped=self.mapped
+        )
         return Sample(
             video_id=source.video.id,
             features_TD=self._standardisation.apply(loaded.features),
@@ -74,11 +92,13 @@ class TrainingData:
         """Steps of each video."""
         self._stored = stored
         self._device = loading.device
-        place = _place_for(4 * width * sum(lengths), loading)
+        size_bytes = 4 * width * sum(lengths)
+        place = _place_for(size_bytes, loading, cache_fits=stored.cache_fits(size_bytes))
         log.debug("training features: %s", place)
+        stored.mapped = place == "cache"
         self._samples: list[Sample] | None = None
         self._plan = _Plan()
-        if place == "off":
+        if place in {"cache", "off"}:
             self._loader = DataLoader(
                 stored,
                 batch_sampler=self._plan,
@@ -146,14 +166,16 @@ def survey_channels(
     return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
 
 
-def _place_for(size_bytes: int, loading: Loading) -> Literal["device", "memory", "off"]:
+def _place_for(size_bytes: int, loading: Loading, *, cache_fits: bool) -> Place:
     if loading.preload != "auto":
         return loading.preload
     if loading.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(loading.device)
         if size_bytes < _SHARE_OF_MEMORY * free:
             return "device"
-    return "memory" if size_bytes < _SHARE_OF_MEMORY * _free_memory_bytes() else "off"
+    if size_bytes < _SHARE_OF_MEMORY * _free_memory_bytes():
+        return "memory"
+    return "cache" if cache_fits else "off"
 
 
 def _free_memory_bytes() -> int:

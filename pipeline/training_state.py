@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from storage.atomic import atomic_path
 from storage.errors import CorruptArtefactError
 from storage.places import Place, local_copy
+from storage.seal import BLANK_SAFETENSORS_SEAL, is_safetensors_whole, seal_safetensors
 
 CHECKPOINT_LAYOUT = "checkpoint/1"
 """Version of the file; a reader refuses any other."""
@@ -86,11 +87,14 @@ def save_checkpoint(path: Place, state: TrainingState) -> None:
         "rates": [group["lr"] for group in state.optimizer.param_groups],
         "schedules": [_schedule_state(schedule) for schedule in state.schedules],
     }
-    metadata = {"layout": CHECKPOINT_LAYOUT, "state": json.dumps(rest, allow_nan=False)}
+    facts = {"layout": CHECKPOINT_LAYOUT, "state": json.dumps(rest, allow_nan=False)}
     with atomic_path(path) as scratch:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch, metadata
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            scratch,
+            facts | BLANK_SAFETENSORS_SEAL,
         )
+        seal_safetensors(scratch)
 
 
 def load_checkpoint(path: Place, state: TrainingState) -> None:
@@ -120,6 +124,8 @@ def _read(path: Place) -> tuple[dict[str, Any], dict[str, Tensor]]:
         metadata = file.metadata() or {}
         if metadata.get("layout") != CHECKPOINT_LAYOUT:
             raise ValueError(f"its layout is {metadata.get('layout')!r}, not {CHECKPOINT_LAYOUT!r}")
+        if not is_safetensors_whole(local):
+            raise ValueError("its checksum is missing or does not match")
         return json.loads(metadata["state"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 

@@ -152,6 +152,13 @@ def listed(folder: Place, pattern: str) -> list[Place]:
     return sorted(found, key=str)
 
 
+def modified(place: Place) -> float:
+    """When a file or local folder was last changed, in seconds of the epoch."""
+    if isinstance(place, Path):
+        return place.stat().st_mtime
+    return float(place.fs.modified(place.path).timestamp())
+
+
 def name_within(folder: Place, place: Place) -> str:
     """Path of a place relative to a folder above it, with strokes between its parts."""
     return "/".join(place.parts[len(folder.parts) :])

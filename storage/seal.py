@@ -3,7 +3,8 @@
 A Parquet file is sealed in its footer: the entry ``factseg.seal`` holds the SHA-256 of everything before the
 footer, then that of the footer itself with this second half as zeros. So the end of a file, a few kilobytes, proves
 what made it and names its content, and reading a data page needs only the page's own checksum besides. A JSON file is
-sealed by its member ``sha256``, taken over the file's bytes with 64 zeros in its place. Nothing lies beside the file
+sealed by its member ``sha256``, taken over the file's bytes with 64 zeros in its place; a checkpoint in safetensors
+likewise by the entry of that name in its header. Nothing lies beside the file
 that could be lost, and a file copied elsewhere can still be checked.
 """
 
@@ -28,7 +29,14 @@ _MAGIC = b"PAR1"
 _CHUNK_BYTES = 1 << 20
 # Thrift's compact protocol: a string is its type, its length as a varint (128 is 80 01), its bytes.
 _PARQUET_SEAL = re.compile(rb"factseg\.seal\x18\x80\x01([0-9a-f]{64})([0-9a-f]{64})")
+_SAFETENSORS_SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _JSON_SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+
+_LONGEST_HEADER = 100 << 20
+"""Bytes; safetensors itself refuses a longer header."""
+
+BLANK_SAFETENSORS_SEAL = {JSON_SEAL: _ZEROS.decode()}
+"""What goes into the metadata of a safetensors file before ``seal_safetensors`` fills it in."""
 
 BLANK_PARQUET_SEAL = {SEAL_KEY: (_ZEROS + _ZEROS).decode()}
 """What a Parquet writer adds to the footer before ``seal_parquet`` fills it in."""
@@ -98,6 +106,41 @@ def is_json_whole(text: bytes) -> bool:
         return False
     start, end = seals[-1].span(1)
     return hashlib.sha256(text[:start] + _ZEROS + text[end:]).hexdigest().encode() == seals[-1][1]
+
+
+def seal_safetensors(path: Path) -> None:
+    """Fill in the blank seal of a finished safetensors file."""
+    with path.open("r+b") as file:
+        start, digest = _safetensors_digest(file)
+        if start is None:
+            raise ValueError(f"{path.name} was written without a blank seal.")
+        file.seek(start)
+        file.write(digest)
+
+
+def is_safetensors_whole(path: Place) -> bool:
+    """Whether every byte of a sealed safetensors file is the one that was written."""
+    with path.open("rb") as file:
+        start, digest = _safetensors_digest(file)
+        if start is None:
+            return False
+        file.seek(start)
+        return bytes(file.read(len(_ZEROS))) == digest
+
+
+def _safetensors_digest(file: IO[bytes]) -> tuple[int | None, bytes]:
+    """Where the seal lies, and SHA-256 in hexadecimal of the file with zeros in its place; None where there is none."""
+    length = file.read(8)
+    size = int.from_bytes(length, "little")
+    # Headers are kilobytes; a length that was changed must not fill the memory.
+    header = file.read(min(size, _LONGEST_HEADER))
+    found = _SAFETENSORS_SEAL.search(header)
+    if found is None:
+        return None, b""
+    digest = hashlib.sha256(length + header[: found.start(1)] + _ZEROS + header[found.end(1) :])
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return len(length) + found.start(1), digest.hexdigest().encode()
 
 
 def _last_seal(footer: bytes) -> re.Match[bytes] | None:

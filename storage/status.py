@@ -38,7 +38,7 @@ class StatusRow:
     stage: str
     """``probe``, ``features``, ``labels``, ``texts``, ``prediction`` or ``evaluation``."""
     what: str
-    """Which of several: the profile of features, the model of a prediction; else empty."""
+    """Which of several: the profile of features, the data set of imported labels, the model of a prediction."""
     status: State
     reason: str | None = None
     """Why it is not done, in one sentence; None where it is."""

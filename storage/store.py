@@ -31,20 +31,21 @@ class Store:
         root: A local folder, or a URL such as ``s3://bucket/factseg``. It is made, with its version file, unless it
             exists.
         read_only: Write nothing, not even the folder; a store of an earlier version is read as it is.
+        must_exist: Make no store: for work that lives on what others stored, and may then add to it.
 
     Raises:
         StoreError: ``root`` is a file, a non-empty folder that is no store, a store of an unknown version, or a URL
             that cannot be reached.
-        MissingArtefactError: ``read_only``, and there is no store.
+        MissingArtefactError: ``read_only`` or ``must_exist``, and there is no store.
     """
 
-    def __init__(self, root: Address, *, read_only: bool = False) -> None:
+    def __init__(self, root: Address, *, read_only: bool = False, must_exist: bool = False) -> None:
         self.root = place_of(root)
         self.read_only = read_only
         marker = self.root / MARKER
         try:
             if not marker.exists():
-                self._create(marker)
+                self._create(marker, forbidden=read_only or must_exist)
             self._check(marker)
         except StorageError:
             raise
@@ -141,9 +142,12 @@ class Store:
             raise InvalidNameError(f"{key!r} is not a key: keys are 8 to 64 hexadecimal digits.")
         return self.root / folder / f"{key}{suffix}"
 
-    def _create(self, marker: Place) -> None:
-        if self.read_only:
-            raise MissingArtefactError(f"There is no store at {self.root}. Name another with --store.")
+    def _create(self, marker: Place, *, forbidden: bool) -> None:
+        if forbidden:
+            raise MissingArtefactError(
+                f"There is no store at {self.root}. Name another with --store, or make one with "
+                "`factseg extract` or `factseg import`."
+            )
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is a file. Give --store a folder.")
         foreign = (

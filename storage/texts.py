@@ -57,5 +57,9 @@ def read_text_embedding(path: Place) -> NDArray[np.float32]:
         MissingArtefactError: There is none.
         CorruptArtefactError: The file is no text embedding of a known layout.
     """
-    table, _ = read_table(path, layout=TEXT_LAYOUT)
-    return np.array(table.column("vector").to_pylist()[0], dtype=np.float32)
+    return np.array(read_text_table(path).column("vector").to_pylist()[0], dtype=np.float32)
+
+
+def read_text_table(path: Place) -> pa.Table:
+    """The row of ``class``, ``prompt``, ``model`` and ``vector`` at ``path``; raises as ``read_text_embedding``."""
+    return read_table(path, layout=TEXT_LAYOUT)[0]

@@ -8,13 +8,14 @@ from typing import Literal
 
 from storage.catalogue import read_catalogue
 from storage.database_seal import database_problem
+from storage.datasets import dataset_names, read_dataset
 from storage.errors import StorageError
 from storage.feature_cache import CACHE_FOLDER, is_cache_whole
 from storage.features import read_feature_metadata
 from storage.folders import MANIFEST, is_finished, read_manifest
 from storage.keys import file_digest
 from storage.places import Place, listed, name_within
-from storage.seal import is_json_whole, is_parquet_whole
+from storage.seal import is_json_whole, is_parquet_whole, is_safetensors_whole
 from storage.store import MARKER, Store, marker_facts
 
 _REBUILD = {
@@ -24,6 +25,7 @@ _REBUILD = {
     "labels": "`factseg import`",
     "datasets": "`factseg import`",
     "tables": "the stage that the file is named after",
+    "checkpoints": "`factseg train` with the same options, which starts anew",
     "predictions": "`factseg segment`, or `factseg evaluate`",
     "runs": "`factseg train`",
     "evaluations": "`factseg evaluate`",
@@ -110,6 +112,7 @@ def _check_of(path: Place, store: Store) -> Callable[[Place], str] | None:
         return lambda _: "" if is_cache_whole(path) else _MISMATCH
     checks: dict[str, Callable[[Place], str]] = {
         ".parquet": lambda table: "" if is_parquet_whole(table) else _MISMATCH,
+        ".safetensors": lambda tensors: "" if is_safetensors_whole(tensors) else _MISMATCH,
         ".json": lambda text: "" if is_json_whole(text.read_bytes()) else _MISMATCH,
     }
     return checks.get(path.suffix)
@@ -181,13 +184,28 @@ def _remedy(path: Place, store: Store) -> str:
     if parts[0] in _FOLDERS:
         target = store.root / parts[0] / parts[1]
     command = _REBUILD.get(parts[0], "the command that made it")
-    if parts[0] == "features":
-        command = _extract_command(path, store) or command
+    if parts[0] in {"features", "labels"}:
+        command = _import_command(path, store) or _extract_command(path, store) or command
     return f"Delete {target}, then run {command}."
+
+
+def _import_command(path: Place, store: Store) -> str:
+    """The command that makes imported features or labels again; empty where no data set refers to them."""
+    for name in dataset_names(store):
+        try:
+            recordings = read_dataset(store, name).recordings.values()
+        except StorageError:
+            # The data set is a finding of its own.
+            continue
+        if any(path.stem in {recording.features, recording.labels} for recording in recordings):
+            return f"`factseg import` with --name {name!r} as before"
+    return ""
 
 
 def _extract_command(path: Place, store: Store) -> str:
     """The command that makes a feature file again, where its end can still be read; else an empty string."""
+    if path.parent.parent.name != "features":
+        return ""
     try:
         metadata = read_feature_metadata(path)
         rows = read_catalogue(store.catalogue_path)

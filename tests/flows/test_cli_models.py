@@ -59,5 +59,6 @@ def test_a_version_without_its_run_never_becomes_champion(store, capsys):
 
 
 def test_an_empty_store_has_no_models_and_no_database(tmp_path, capsys):
+    Store(tmp_path / "new")
     assert asked(capsys, "models", "--store", str(tmp_path / "new")) == []
     assert not (tmp_path / "new" / "mlflow.db").exists()

@@ -29,7 +29,7 @@ def test_verify_fails_and_names_the_damaged_artefact_and_its_remedy(store, capsy
     code, findings, err = run(capsys, "verify", store=store)
     assert code == 1
     assert [(row["path"], row["kind"]) for row in findings] == [(f"labels/{LABELS}.parquet", "damaged")]
-    assert "factseg import" in findings[0]["remedy"]
+    assert "then run `factseg import` with --name 'toy' as before" in findings[0]["remedy"]
     assert "1 damaged" in err
 
 
@@ -45,16 +45,17 @@ def test_gc_looks_first_and_then_removes(store, capsys):
         store.catalogue_path, [CatalogueRow(id="b", path="b.mp4", status="ok", video_hash="0f" * 32)]
     )
     gone = put_features(store, "8" * 64, video_hash="77" * 32)
-    code, planned, err = run(capsys, "gc", "--dry-run", store=store)
+    assert run(capsys, "gc", store=store)[:2] == (0, [])  # too new to be judged
+    code, planned, err = run(capsys, "gc", "--dry-run", "--min-age-days", "0", store=store)
     assert code == 0
     assert str(gone) in [row["path"] for row in planned]
     assert "would be removed" in err
     assert gone.exists()
-    code, removed, _ = run(capsys, "gc", store=store)
+    code, removed, _ = run(capsys, "gc", "--min-age-days", "0", store=store)
     assert (code, removed) == (0, planned)
     assert not gone.exists()
     assert store.feature_path("clip", FEATURES).exists()
-    assert run(capsys, "gc", store=store)[1] == []
+    assert run(capsys, "gc", "--min-age-days", "0", store=store)[1] == []
 
 
 def test_migrate_looks_first_and_then_seals(store, capsys):

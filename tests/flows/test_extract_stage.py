@@ -8,6 +8,7 @@ import pytest
 from flows import stages
 from flows.runner import DirectRunner
 from pipeline import anywhere
+from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import ExtractSettings
 
@@ -64,6 +65,27 @@ def test_the_table_goes_where_it_is_asked_to(asked, videos, tmp_path):
     run(videos, tmp_path, table=tmp_path / "out", limit=1)
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"extract.parquet", "extract.json"}
     assert asked == [("extract", ["a.mp4"])]
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", "x" * 300])
+def test_a_path_that_is_not_there_waits_for_no_weights_and_makes_no_store(asked, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(stages, "resolve_extraction", lambda *_, **__: pytest.fail("looked for weights"))
+    with pytest.raises(DatasetError, match=f"{name} is not there. Check the path"):
+        run(tmp_path / name, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="holds no file"):
+        run(tmp_path / "empty", tmp_path)
+    assert not (tmp_path / "store").exists()
+    assert asked == []
+
+
+def test_of_several_files_one_that_is_not_there_harms_no_other(asked, videos, tmp_path):
+    given = (videos / "a.mp4", tmp_path / "gone.mp4")
+    extraction = {"features": ("i3d-rgb",), "weights": "random"}
+    stages.extract(
+        ExtractSettings(store=tmp_path / "store", videos=given, extraction=extraction), DirectRunner()
+    )
+    assert asked == [("extract", ["a.mp4", "gone.mp4"])]
 
 
 def test_a_dry_run_plans_and_writes_no_table(asked, videos, tmp_path):

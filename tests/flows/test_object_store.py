@@ -96,6 +96,18 @@ def test_the_chain_runs_on_a_store_by_url(bucket, tracking, dataset, tmp_path, a
     (segmented,) = asked("segment", str(video), "--store", store, "--direct")
     assert segmented["path"] == str(video)
     assert segmented["segments"][-1]["end_frame"] == 40
+    # The same chain from videos by URL finds the same content, so it does nothing again.
+    for path in sorted((dataset / "videos").iterdir()):
+        put_file(path, place_of(bucket) / "remote" / path.name, once=True)
+    options = dataset_options(dataset)
+    options[options.index("--videos") + 1] = f"{bucket}/remote"
+    remote = asked("run", *options, "--store", store, "--direct")
+    assert remote["train"] == {**first["train"], "trained": False}
+    assert remote["evaluate"]["scores"] == first["evaluate"]["scores"]
+    judged = asked("status", *options, "--store", store)
+    assert {
+        row["stage"] for row in judged if row["path"] == f"{bucket}/remote/a.mp4" and row["status"] == "done"
+    } == {"probe", "features", "labels"}
     (listed_model,) = asked("models", "--store", store)
     assert listed_model["champion"]
     rows = asked("status", "--store", store)

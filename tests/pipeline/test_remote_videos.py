@@ -1,12 +1,13 @@
 """Videos named by URLs: from an S3 protocol server, from a web server on this machine, and from fsspec's memory."""
 
+import hashlib
 import http.server
 import os
 import threading
 
 import pytest
 
-from pipeline.catalogue import open_video
+from pipeline.catalogue import content_of, open_address, open_video, probe_all, videos_by_id
 from pipeline.errors import VideoError
 from pipeline.remote_videos import as_address, list_remote, local_video, name_of, origin
 from pipeline.settings import SegmentSettings
@@ -173,6 +174,48 @@ def test_s3_gives_a_folder_of_videos(bucket, h264):
     put_bytes(place_of(f"{bucket}/empty") / "notes.txt", b"x", once=False)
     with pytest.raises(VideoError, match="holds no video"):
         list_remote(f"{bucket}/empty/")
+
+
+def test_the_content_of_a_fetched_video_is_known_after_it_made_room(remote, cache, h264, tmp_path):
+    url = put(remote, "square.mp4", h264.read_bytes())
+    store = Store(tmp_path / "store")
+    fetched_first = open_address(url, store=store, cache_gib=1)
+    (lying,) = cache.glob("*/square.mp4")
+    lying.unlink()
+    known = open_address(url, store=store, cache_gib=1)
+    assert (known.video_hash, known.facts.num_frames) == (
+        fetched_first.video_hash,
+        fetched_first.facts.num_frames,
+    )
+    assert content_of(url, store=store, cache_gib=1) == file_digest(h264)
+    assert not lying.exists()
+    # Another store does not know this content, so it looks itself.
+    open_address(url, store=Store(tmp_path / "other"), cache_gib=1)
+    assert lying.exists()
+    # Other content behind the same URL is fetched, and remembered in its own place.
+    put(remote, "square.mp4", b"changed")
+    assert content_of(url, store=store, cache_gib=1) == hashlib.sha256(b"changed").hexdigest()
+
+
+@pytest.mark.usefixtures("cache")
+def test_videos_behind_a_url_are_probed_good_and_bad(remote, h264, tmp_path):
+    put(remote, "b.mp4", h264.read_bytes())
+    put(remote, "a.mp4", b"no video")
+    store = Store(tmp_path / "store")
+    rows = probe_all([f"{remote}/", f"{remote}/gone.mp4"], store=store)
+    assert [(row.id, row.status) for row in rows] == [("a", "failed"), ("b", "ok"), ("gone", "failed")]
+    assert [row.path for row in rows] == [f"{remote}/{name}.mp4" for name in ("a", "b", "gone")]
+    assert "no such file" in rows[2].error
+    assert [row.path for row in read_catalogue(store.catalogue_path)] == [row.path for row in rows[:2]]
+
+
+def test_videos_of_a_data_set_behind_a_url_have_ids(remote):
+    for name in ("a.mp4", "b.mkv"):
+        put(remote, name, b"x")
+    assert videos_by_id(f"{remote}/") == {"a": f"{remote}/a.mp4", "b": f"{remote}/b.mkv"}
+    put(remote, "a.mkv", b"x")
+    with pytest.raises(VideoError, match=r"a\.mp4: has the video id of a\.mkv"):
+        videos_by_id(f"{remote}/")
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b.mp4", "zip://a.mp4::http://b/c.zip", "s3://b/a.mp4::memory://x"])

@@ -93,9 +93,10 @@ def test_a_run_goes_on_inside_an_epoch_and_repeats_no_step(interrupted, monkeypa
     assert len(taken) == 3 * 2 - 5
 
 
-def test_a_damaged_checkpoint_is_named_with_what_to_do(interrupted):
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda content: content[:-1] + b"?"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(interrupted, damage):
     settings, path = interrupted
-    path.write_bytes(path.read_bytes()[:1000])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
         CorruptArtefactError, match=r"cannot be gone on from .* Delete it to train from the start"
     ):

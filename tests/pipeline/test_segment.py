@@ -138,7 +138,10 @@ def test_the_run_is_the_one_asked_for_else_the_champion(tiny_store, tiny_run, tm
     assert choose_run(settings.model_copy(update={"model": "tea"})) == "run of tea"
     monkeypatch.undo()
     with pytest.raises(MissingArtefactError, match="has no trained model"):
-        choose_run(SegmentSettings(videos=("x",), store=tmp_path / "store"))
+        choose_run(SegmentSettings(videos=("x",), store=Store(tmp_path / "store").root))
+    with pytest.raises(MissingArtefactError, match="There is no store"):
+        choose_run(SegmentSettings(videos=("x",), store=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_damaged_segments_are_named_with_the_remedy(tiny, own_store, tiny_run):

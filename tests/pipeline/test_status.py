@@ -1,17 +1,20 @@
 import shutil
 
 import duckdb
+import numpy as np
 import pytest
 
 from pipeline.anywhere import FEATURES_STAGE
 from pipeline.catalogue import known_content, open_video
 from pipeline.evaluate import evaluate_run
+from pipeline.import_mstcn import MstcnFolder, import_mstcn
 from pipeline.inputs import feature_key, inputs_of_settings
 from pipeline.segment import segment_batch
-from pipeline.settings import SegmentSettings, StatusSettings
+from pipeline.settings import DatasetSettings, SegmentSettings, StatusSettings, TrainingSettings
 from pipeline.status import examine_videos, newest_settings
 from pipeline.train import train
 from pipeline.weights import WeightsPolicy
+from storage.errors import MissingArtefactError
 from storage.failures import Failure, forget_failure, read_failures, write_failure
 from storage.registry import Registry
 from storage.status import read_status
@@ -46,7 +49,7 @@ def states(rows, stage):
 
 
 def test_a_new_store_misses_everything(tiny, tmp_path):
-    rows = examine_videos(judged_by(tiny, tmp_path / "store"))
+    rows = examine_videos(judged_by(tiny, Store(tmp_path / "store").root))
     assert states(rows, "probe") == dict.fromkeys(TRAIN + TEST, ("missing", "it was never probed"))
     assert {row.status for row in rows if row.stage == "features"} == {"missing"}
     assert {row.status for row in rows if row.stage == "labels"} == {"done"}
@@ -130,6 +133,59 @@ def test_predictions_and_evaluations_are_done_until_another_run_leads(tiny, own_
     assert "never trained" in states(rows, "evaluation")["x"][1]
 
 
+def import_toy(store, name="toy"):
+    """A data set of two recordings, imported."""
+    folder = store.root.parent / name
+    for part in ("features", "groundTruth", "splits"):
+        (folder / part).mkdir(parents=True)
+    for video, steps in (("r", 12), ("t", 14)):
+        np.save(folder / "features" / f"{video}.npy", np.ones((3, steps), np.float32))
+        (folder / "groundTruth" / f"{video}.txt").write_text("rest\n" * 6 + "cut\n" * (steps - 6))
+    (folder / "mapping.txt").write_text("0 rest\n1 cut\n")
+    for part, video in (("train", "r"), ("test", "t")):
+        (folder / "splits" / f"{part}.split1.bundle").write_text(f"{video}\n")
+    return import_mstcn(MstcnFolder.at(folder), name=name, store=store).dataset
+
+
+def test_imported_data_sets_are_listed_whatever_is_asked_for(tiny, tmp_path):
+    store = Store(tmp_path / "store")
+    recordings = import_toy(store).recordings
+    alone = examine_videos(StatusSettings(store=store.root))
+    assert [(row.video, row.stage, row.what, row.status, row.key) for row in alone] == [
+        row
+        for video, recording in recordings.items()
+        for row in (
+            (video, "features", "imported:width=3", "done", recording.features),
+            (video, "labels", "toy", "done", recording.labels),
+        )
+    ]
+    beside = examine_videos(judged_by(tiny, store.root))
+    assert [row for row in beside if row.video in recordings] == alone
+    assert {row.video for row in beside if row.stage == "probe"} == {*TRAIN, *TEST}
+    store.label_path(recordings["t"].labels).unlink()
+    *_, labels = examine_videos(StatusSettings(store=store.root))
+    assert (labels.status, labels.reason) == ("missing", "it was deleted; import data set 'toy' again")
+
+
+def test_the_imported_data_set_asked_for_is_judged_to_its_evaluation(tmp_path):
+    store = Store(tmp_path / "store")
+    import_toy(store, "other")
+    import_toy(store)
+    training = TrainingSettings(model="fact")
+    asked = StatusSettings(store=store.root, dataset=DatasetSettings(imported="toy"), training=training)
+    rows = examine_videos(asked)
+    # The other data set's files are the same, and so are their keys; only its rows of labels name it.
+    assert sorted(row.what for row in rows if row.stage == "labels") == ["other", "other", "toy", "toy"]
+    assert [row.video for row in rows if row.stage == "evaluation"] == ["t"]
+    assert states(rows, "prediction") == dict.fromkeys("rt", ("missing", "there is no trained model"))
+
+
+def test_without_a_store_nothing_is_made(tmp_path):
+    with pytest.raises(MissingArtefactError, match="no store at"):
+        examine_videos(StatusSettings(store=tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_known_content_is_not_probed(tiny, tmp_path):
     path = tiny.root / "videos" / "a.mp4"
     assert known_content(path, "ab" * 32, store=Store(tmp_path / "store")) is None
@@ -140,7 +196,7 @@ def test_nothing_is_downloaded_to_say_that_weights_are_missing(tiny, tmp_path, m
         "pipeline.inputs.resolve_weights", lambda *_, **__: pytest.fail("looked for weights elsewhere")
     )
     monkeypatch.setattr("pipeline.inputs.find_here", lambda *_, **__: None)
-    settings = judged_by(tiny, tmp_path / "store", weights=WeightsPolicy.PRETRAINED)
+    settings = judged_by(tiny, Store(tmp_path / "store").root, weights=WeightsPolicy.PRETRAINED)
     settings = settings.model_copy(
         update={"training": settings.training.model_copy(update={"model": "fact-clip"})}
     )

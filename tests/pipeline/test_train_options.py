@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from safetensors.torch import load_file
 from pipeline.errors import DatasetError, SettingsError, TrainingError
 from pipeline.model import load_model
 from pipeline.run_files import read_curves
+from pipeline.standardize import Standardisation
 from pipeline.train import train
+from pipeline.training_data import Loading, StoredSamples, _place_for
 from storage.store import Store
-from tests.pipeline.tiny import RECIPE, write_split, write_tiny_dataset
+from tests.pipeline.tiny import RECIPE, TRAIN, write_split, write_tiny_dataset
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -49,13 +52,45 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tiny, own_store, s
 
 
 def test_features_read_again_every_epoch_train_the_same_weights(tiny, tmp_path):
-    found = []
-    for name, loading in [("memory", {"preload": "memory"}), ("off", {"preload": "off", "workers": 0})]:
-        tiny.fill(tmp_path / name)
-        run = train(tiny.settings(tmp_path / name, epochs=2, **loading)).run
-        found.append((run, weights(tmp_path / name, run)))
-    assert found[0][0] == found[1][0]
-    assert same_bits(found[0][1], found[1][1])
+    found = {}
+    for preload in ("memory", "off", "cache"):
+        tiny.fill(tmp_path / preload)
+        run = train(tiny.settings(tmp_path / preload, epochs=2, preload=preload, workers=0)).run
+        found[preload] = (run, weights(tmp_path / preload, run))
+        copies = list((tmp_path / preload).glob("features/*/.cache/*.f32"))
+        # Two profiles of each training video.
+        assert len(copies) == (2 * len(TRAIN) if preload == "cache" else 0)
+    for preload in ("off", "cache"):
+        assert found[preload][0] == found["memory"][0]
+        assert same_bits(found[preload][1], found["memory"][1])
+
+
+@pytest.mark.parametrize(
+    ("free", "read_only", "expected"),
+    [
+        ((2000, 0), False, "memory"),
+        ((1998, 3998), False, "cache"),
+        ((1998, 3996), False, "off"),
+        ((1998, 3998), True, "off"),
+    ],
+)
+def test_features_that_do_not_fit_memory_are_mapped_where_the_disk_has_room(
+    tmp_path, monkeypatch, free, read_only, expected
+):
+    """999 bytes of features, every second step of what is stored; so many bytes of memory and disk are free."""
+    memory, disk = free
+    monkeypatch.setattr("pipeline.training_data._free_memory_bytes", lambda: memory)
+    monkeypatch.setattr("pipeline.training_data.shutil.disk_usage", lambda _: SimpleNamespace(free=disk))
+    store = Store(tmp_path / "store")
+    stored = StoredSamples(
+        (),
+        sample_rate=2,
+        standardisation=Standardisation.none(3),
+        store=Store(store.root, read_only=True) if read_only else store,
+    )
+    loading = Loading(preload="auto", workers=0, device=torch.device("cpu"))
+    size = 999
+    assert _place_for(size, loading, cache_fits=stored.cache_fits(size)) == expected
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from storage.atomic import write_text_atomically
 from storage.catalogue import CatalogueRow, update_catalogue
 from storage.datasets import StoredDataset, StoredRecording, StoredSplit, write_dataset
 from storage.feature_cache import read_mapped_features
@@ -52,7 +53,7 @@ def put_features(store, key, *, steps=12, **changes):
 def put_folder(folder, facts):
     """A finished folder with one file in it."""
     start_folder(folder)
-    (folder / "scores.json").write_text('{"f1": 1}')
+    write_text_atomically(folder / "scores.json", '{"f1": 1}')
     finish_folder(folder, facts)
 
 

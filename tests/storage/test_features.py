@@ -2,6 +2,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -37,6 +38,16 @@ def test_what_is_written_is_read_back(tmp_path_factory, steps, width, pieces, se
     np.testing.assert_array_equal(stored.feature, feature)
     np.testing.assert_array_equal(stored.time, time)
     assert stored.metadata == METADATA
+
+
+def test_features_are_packed_compactly_unless_said_otherwise(tmp_path):
+    with write_features(tmp_path / "a.parquet", width=2, metadata=METADATA) as writer:
+        writer.append(np.zeros(1), np.zeros((1, 2), np.float32))
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert file.schema_arrow.field("feature").type.value_type == pa.float16()
+    chunk = file.metadata.row_group(0).column(2)
+    assert chunk.compression == "ZSTD"
+    assert "BYTE_STREAM_SPLIT" not in chunk.encodings
 
 
 def test_float16_is_rounded_once(tmp_path):

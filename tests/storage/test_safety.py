@@ -38,6 +38,7 @@ def ways(store):
         store.label_path,
         store.prediction_path,
         store.run_folder,
+        store.checkpoint_path,
         store.evaluation_folder,
         lambda name: store.feature_path("clip", name),
         lambda name: store.feature_path(name, "0" * 64),

@@ -16,6 +16,14 @@ def test_a_new_folder_becomes_a_store_and_opens_again(tmp_path):
     assert Store(tmp_path / "a" / "store").root == tmp_path / "a" / "store"
 
 
+def test_work_that_lives_on_what_others_stored_makes_no_store_and_may_add_to_one(tmp_path):
+    with pytest.raises(MissingArtefactError, match=r"no store at .*factseg extract"):
+        Store(tmp_path / "store", must_exist=True)
+    assert list(tmp_path.iterdir()) == []
+    Store(tmp_path / "store")
+    assert not Store(tmp_path / "store", must_exist=True).read_only
+
+
 def test_a_folder_of_other_things_is_not_taken_over(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(StoreError, match=r"thesis\.tex.*new or empty folder"):

@@ -2,13 +2,26 @@ import threading
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
-from storage.catalogue import CatalogueRow, read_catalogue, update_catalogue
+from storage.catalogue import CATALOGUE_LAYOUT, CatalogueRow, read_catalogue, update_catalogue
+from storage.datasets import DATASET_LAYOUT, read_dataset
 from storage.errors import CorruptArtefactError, MissingArtefactError
-from storage.segments import Segment, read_segments, write_segments
-from storage.texts import TextEncoderIdentity, read_text_embedding, text_key, write_text_embedding
-from storage.timelines import read_timeline, write_timeline
+from storage.features import FEATURE_LAYOUT, read_features
+from storage.sealed_json import write_sealed_json
+from storage.segments import SEGMENT_LAYOUT, Segment, read_segments, write_segments
+from storage.status import STATUS_LAYOUT, read_status
+from storage.store import Store
+from storage.tables import write_table
+from storage.texts import (
+    TEXT_LAYOUT,
+    TextEncoderIdentity,
+    read_text_embedding,
+    text_key,
+    write_text_embedding,
+)
+from storage.timelines import TIMELINE_LAYOUT, read_timeline, write_timeline
 
 SEGMENTS = [
     Segment(
@@ -48,6 +61,35 @@ def test_a_table_of_another_kind_is_refused(tmp_path):
     write_segments(tmp_path / "a.parquet", SEGMENTS, metadata={})
     with pytest.raises(CorruptArtefactError, match="segments/1"):
         read_timeline(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("layout", "read"),
+    [
+        (CATALOGUE_LAYOUT, read_catalogue),
+        (FEATURE_LAYOUT, read_features),
+        (SEGMENT_LAYOUT, read_segments),
+        (STATUS_LAYOUT, read_status),
+        (TEXT_LAYOUT, read_text_embedding),
+        (TIMELINE_LAYOUT, read_timeline),
+    ],
+)
+def test_a_file_of_a_future_version_is_named_with_the_remedy(tmp_path, layout, read):
+    kind, _, number = layout.partition("/")
+    future = f"{kind}/{int(number) + 1}"
+    write_table(tmp_path / "a.parquet", pa.table({"new": [1]}), layout=future, metadata={})
+    with pytest.raises(
+        CorruptArtefactError,
+        match=rf"a\.parquet has layout '{future}'.*reads '{layout}'.*use the program that wrote it",
+    ):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_data_set_of_a_future_version_is_named_with_the_remedy(tmp_path):
+    store = Store(tmp_path / "store")
+    write_sealed_json(store.dataset_path("tea"), {"layout": "dataset/2", "name": "tea"})
+    with pytest.raises(CorruptArtefactError, match=rf"tea\.json.*'{DATASET_LAYOUT}'.*program that wrote it"):
+        read_dataset(store, "tea")
 
 
 def test_a_missing_table_is_named(tmp_path):

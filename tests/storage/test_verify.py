@@ -2,12 +2,16 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from storage import verify
+from storage.atomic import atomic_path
 from storage.database_seal import database_problem, record_database
 from storage.feature_parts import parts_folder
 from storage.folders import start_folder
+from storage.seal import BLANK_SAFETENSORS_SEAL, seal_safetensors
 from storage.store import Store
 from storage.verify import verify_store
 from tests.storage.samples import EVALUATION, FEATURES, RUN, put_features, small_store
@@ -21,6 +25,7 @@ COMMANDS = {
     "predictions": "factseg segment",
     "runs": "factseg train",
     "evaluations": "factseg evaluate",
+    "checkpoints": "factseg train",
     "catalogue.parquet": "factseg probe",
     "store.json": "factseg migrate",
     "tables": "the stage that the file is named after",
@@ -32,7 +37,14 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("verify") / "store")
+    store = small_store(tmp_path_factory.mktemp("verify") / "store")
+    checkpoint = store.checkpoint_path("8" * 64)
+    with atomic_path(checkpoint) as scratch:
+        save_file(
+            {"weights": np.arange(5, dtype=np.float32)}, scratch, {"state": "{}"} | BLANK_SAFETENSORS_SEAL
+        )
+        seal_safetensors(scratch)
+    return store
 
 
 def artefacts(store):
