@@ -151,7 +151,9 @@ class ClipConfig:
     temperature: float = _key("temp", 0.07)
     """Similarities are divided by this."""
     contrastive_weight: float = 0.5
-    """Weight of the contrastive loss."""
+    """Weight of the contrastive loss of steps."""
+    token_weight: float = _key("token_contrastive_weight", 0.0)
+    """Weight of the contrastive loss of matched tokens; 0: the model has no projection of tokens."""
     fact_weight: float = _key("fact_loss_weight", 0.5)
     """Weight of FACT's own loss."""
     projection_dim: int = _key("projection_hidden_dim", 512)
@@ -172,6 +174,12 @@ class ClipConfig:
         _require(self.temperature > 0, f"CLIP.temp must be positive, found {self.temperature}.")
         _require(self.projection_dim >= 1, f"CLIP.projection_hidden_dim is {self.projection_dim}.")
         _require(0 <= self.projection_dropout < 1, f"CLIP.projection_dropout is {self.projection_dropout}.")
+        for key, weight in (
+            ("contrastive_weight", self.contrastive_weight),
+            ("token_contrastive_weight", self.token_weight),
+            ("fact_loss_weight", self.fact_weight),
+        ):
+            _require(weight >= 0, f"CLIP.{key} must not be negative, found {weight}.")
         if self.model_name == "openai/clip-vit-base-patch32":
             object.__setattr__(self, "model_name", "ViT-B-32")
 

@@ -163,6 +163,8 @@ def _mask_of(sequence: Sequence) -> Tensor:
 class FACT_CLIP(FACT):  # noqa: N801 - the name users know
     """FACT whose steps are also aligned to text embeddings of the classes (FACT.md section 8).
 
+    Where ``CLIP.token_contrastive_weight`` is above 0, so are the tokens that stand for a segment.
+
     Args:
         cfg: as for :class:`FACT`.
         input_dim: width of the features, D.
@@ -195,6 +197,16 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             hidden_dim=clip.projection_dim,
             dropout=clip.projection_dropout,
         )
+        self.token_projection = None
+        if clip.token_weight:
+            # The last channels of tokens carry the classes and null: one more than those of steps, so they have a
+            # projection of their own. Published checkpoints have none.
+            self.token_projection = FeatureProjection(
+                self.config.input_block.hidden_dim - n_classes - 1,
+                text_embeddings.shape[1],
+                hidden_dim=clip.projection_dim,
+                dropout=clip.projection_dropout,
+            )
         rows_CW = text_embeddings.detach().to(torch.get_default_dtype())
         self.register_buffer("text_embeddings", nn.functional.normalize(rows_CW, dim=-1))
 
@@ -206,11 +218,19 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         *,
         generator: torch.Generator | None = None,
     ) -> FactOutput:
-        """As :meth:`FACT.forward`, with ``projected`` and ``text_embeddings`` set."""
+        """As :meth:`FACT.forward`, with ``projected`` and ``text_embeddings`` set.
+
+        ``projected_tokens`` is set too, where their contrastive loss has a weight.
+        """
         output = super().forward(features, valid, transcript, generator=generator)
         # Class probabilities ride in the last channels; the projection must not see them.
         projected = self.frame_projection(output.final.frame_features[..., : -self.num_classes])
-        return replace(output, projected=projected, text_embeddings=self.text_embeddings)
+        tokens = None
+        if self.token_projection is not None:
+            tokens = self.token_projection(output.final.token_features[..., : -self.num_classes - 1])
+        return replace(
+            output, projected=projected, projected_tokens=tokens, text_embeddings=self.text_embeddings
+        )
 
     @torch.no_grad()
     def eval_with_clip(

@@ -297,6 +297,8 @@ class TrainingSettings(StrictSettings):
     """Stop after this many validations without a better F1@50."""
     init: str = ""
     """Key of a run, folder of a model or checkpoint file whose weights to start from; other classes are made anew."""
+    unseen: tuple[str, ...] = ()
+    """Classes held out of training: their frames are dropped from training videos, and only texts can find them."""
     allow_unseen: bool = False
     """Train `fact` although test videos have classes that no training video has."""
     checkpoint_epochs: int | None = Field(default=None, ge=1)

@@ -105,7 +105,11 @@ def train(settings: RunSettings) -> TrainOutcome:
         trained=trained,
         epochs=len(read_curves(folder)),
         outcomes=survey.outcomes,
-        notes=(*(source.note for source in survey.sources if source.note), *plan.description.notices),
+        notes=(
+            *(source.note for source in survey.sources if source.note),
+            *plan.notes,
+            *plan.description.notices,
+        ),
     )
 
 
@@ -178,7 +182,7 @@ def _announce(plan: Plan, *, recipe: str) -> None:
         config.training.batch_size,
         config.training.lr,
     )
-    for notice in plan.description.notices:
+    for notice in (*plan.notes, *plan.description.notices):
         log.warning("%s", notice)
 
 
