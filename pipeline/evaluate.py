@@ -11,7 +11,7 @@ from pipeline.dataset import LabelledSource, dataset_classes, dataset_split, sur
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError
 from pipeline.evaluate_files import CONVENTIONS, score_all, score_facts
-from pipeline.inputs import inputs_of_model
+from pipeline.inputs import ModelInput, imported_inputs, inputs_of_model
 from pipeline.metrics import LabelledPrediction
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
@@ -19,8 +19,9 @@ from pipeline.predict import predict_frames
 from pipeline.promotion import Promotion, promote_if_better
 from pipeline.report import Failure, Report, VideoTimeline, write_report
 from pipeline.run_files import read_curves
-from pipeline.settings import RunSettings
+from pipeline.settings import DatasetSettings, RunSettings
 from storage.atomic import artefact_lock
+from storage.datasets import read_dataset
 from storage.errors import MissingArtefactError
 from storage.folders import finish_folder, is_finished, read_manifest, start_folder
 from storage.keys import digest_of
@@ -68,7 +69,7 @@ def evaluate_run(
         videos_beside: Where the report's page finds the video files; see ``Report.videos_beside``.
 
     Raises:
-        DatasetError: No test video can be used, or the mapping has other classes than the model.
+        DatasetError: No test video can be used, or classes or imported features are not those of the model.
     """
     store = Store(settings.store)
     check_tracking(store)
@@ -79,6 +80,7 @@ def evaluate_run(
     _check_classes(description, classes.names, source=settings.dataset.class_source)
     split = dataset_split(settings.dataset, store=store)
     inputs = inputs_of_model(description.inputs)
+    _check_features(settings.dataset, inputs, store=store)
     survey = survey_part(split.test, dataset=settings.dataset, inputs=inputs, classes=classes, store=store)
     failed = failures(survey.outcomes)
     if not survey.sources:
@@ -121,6 +123,19 @@ def _check_classes(description: ModelDescription, names: Sequence[str], *, sourc
         raise DatasetError(
             f"The model knows {len(description.class_names)} classes ({', '.join(description.class_names[:3])}, ...), "
             f"{source} names {len(names)} ({', '.join(names[:3])}, ...). Use the mapping it was trained with."
+        )
+
+
+def _check_features(dataset: DatasetSettings, inputs: Sequence[ModelInput], *, store: Store) -> None:
+    """Refuse imported features of another profile or width; others are looked up by their profile and weights."""
+    if not dataset.has_features:
+        return
+    theirs = ", ".join(item.profile.spec for item in inputs)
+    ours = ", ".join(item.profile.spec for item in imported_inputs(read_dataset(store, dataset.imported)))
+    if theirs != ours:
+        raise DatasetError(
+            f"The model was trained on features {theirs}; the imported data set {dataset.imported!r} has {ours}. "
+            "Score it on a data set of the same features, or on videos given with --videos."
         )
 
 
