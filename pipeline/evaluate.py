@@ -12,6 +12,7 @@ from pipeline.device import choose_device
 from pipeline.errors import DatasetError
 from pipeline.evaluate_files import CONVENTIONS, score_all, score_facts
 from pipeline.inputs import ModelInput, imported_inputs, inputs_of_model
+from pipeline.licences import licence_notice
 from pipeline.metrics import LabelledPrediction
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
@@ -260,6 +261,7 @@ def _lineage(
             "model": described.text.model,
             "weights": described.text.weights_digest,
             "random weights": described.text.random_weights,
+            "licence": described.text.licence,
         },
         "training videos": sorted(trained["videos"]),
         "test videos": {source.video.id: source.video.video_hash for source in sources},
@@ -267,16 +269,19 @@ def _lineage(
 
 
 def licence_notices(described: ModelDescription) -> tuple[str, ...]:
-    """Plain sentences on real weights: nothing says here under which licence they may be used."""
-    inputs = [
-        (f"features {item.spec}", item.weights_digest) for item in described.inputs if not item.random_weights
+    """Plain sentences on real weights whose licence is not on record, or asks for more than a notice."""
+    made = [(f"features {item.spec}", item) for item in described.inputs if not item.random_weights]
+    sentences = [
+        licence_notice(what, licence=item.licence, digest=item.weights_digest) for what, item in made
     ]
-    if described.text is not None and not described.text.random_weights:
-        inputs.append((f"text embeddings of {described.text.model}", described.text.weights_digest))
-    return tuple(
-        f"No licence is on record for the weights behind {what} (SHA-256 {digest[:12]}): see that you may use them."
-        for what, digest in inputs
-    )
+    text = described.text
+    if text is not None and not text.random_weights:
+        sentences.append(
+            licence_notice(
+                f"text embeddings of {text.model}", licence=text.licence, digest=text.weights_digest
+            )
+        )
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _register(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError, WeightsError
 from pipeline.inputs import clip_network, resolve_extraction
+from pipeline.licences import licence_of_folder
 from pipeline.settings import SENTENCE_TRANSFORMERS, ExtractionSettings
 from storage.keys import digest_of
 from storage.store import Store
@@ -40,6 +41,8 @@ class TextModel:
     identity: TextEncoderIdentity
     random: bool
     """True where its weights are seeded random numbers."""
+    licence: str
+    """Under which licence they may be used, as far as that is on record."""
     load: Callable[[str], TextEncoder]
     """Builds it on a device."""
 
@@ -81,7 +84,7 @@ def find_text_model(
     identity = TextEncoderIdentity(
         model=name, weights_digest=weights.digest, tokenizer=tokenizer, version=TEXT_VERSION
     )
-    return TextModel(identity=identity, random=weights.random, load=load)
+    return TextModel(identity=identity, random=weights.random, licence=weights.licence, load=load)
 
 
 class SentenceEncoder:
@@ -143,5 +146,8 @@ def _sentence_transformers(folder: Path, *, store: Store) -> TextModel:
         version=TEXT_VERSION,
     )
     return TextModel(
-        identity=identity, random=False, load=lambda device: SentenceEncoder(folder, device=device)
+        identity=identity,
+        random=False,
+        licence=licence_of_folder(folder),
+        load=lambda device: SentenceEncoder(folder, device=device),
     )

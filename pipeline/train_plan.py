@@ -71,6 +71,9 @@ class Plan:
         """Name of the run. The device is left out: where a run happens is no reason to repeat it."""
         described = dataclasses.asdict(self.description)
         described["config"] = self.description.config.to_mapping()
+        for part in (*described["inputs"], described["text"] or {}):
+            # What is put on record about weights changes none.
+            part.pop("licence", None)
         return digest_of(
             {
                 "version": TRAIN_VERSION,
@@ -175,6 +178,7 @@ def _text_input(texts: ClassTexts, *, templates: tuple[str, ...]) -> TextInput:
         model=texts.encoder.model,
         weights_digest=texts.encoder.weights_digest,
         random_weights=texts.random_weights,
+        licence=texts.licence,
         prompts=texts.prompts,
         templates=templates,
     )
