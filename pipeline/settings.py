@@ -431,6 +431,8 @@ class SegmentSettings(StrictSettings):
     """Key of a run, or its first digits, instead of the champion."""
     labels: tuple[str, ...] = ()
     """Labels to choose from instead of the classes of training, by their texts; the model must be a FACT_CLIP."""
+    text_model: str = ""
+    """`sentence-transformers:FOLDER` that embeds `labels`, where the model was trained with such texts."""
     i3d_rgb: Path | None = None
     """Weights of the RGB stream of I3D, where they are not in the cache."""
     i3d_flow: Path | None = None
