@@ -154,7 +154,8 @@ class TrainingOptions:
     """Key of a run, folder of a model, or checkpoint file whose weights to start from; the channels of other classes
     are made anew."""
     unseen: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
-    "Class to hold out of training: its frames are dropped, and only its text can find it. May be given several times."
+    """Class to hold out of training: its frames are dropped, only its text can find it, and it is scored apart. May be
+    given several times."""
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None

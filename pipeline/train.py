@@ -182,7 +182,7 @@ def _announce(plan: Plan, *, recipe: str) -> None:
         config.training.batch_size,
         config.training.lr,
     )
-    for notice in (*plan.notes, *plan.description.notices):
+    for notice in plan.description.notices:
         log.warning("%s", notice)
 
 
