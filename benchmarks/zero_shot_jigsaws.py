@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.zero_shot import figures_of, labels_by_rule, text_model_folder
+from benchmarks.zero_shot import figures_of, labels_by_rule
 from fact.blocks import FACT_CLIP
 from fact.predict import SWITCH_COST
 from pipeline.alignment import nearest_steps
@@ -34,7 +34,7 @@ from pipeline.inputs import inputs_of_model
 from pipeline.metrics import LabelledPrediction, segment_bounds
 from pipeline.model import TrainedModel, load_model
 from pipeline.settings import (
-    SENTENCE_TRANSFORMERS,
+    PACKAGED_TEXT_MODEL,
     DatasetSettings,
     ExtractionSettings,
     RunSettings,
@@ -58,9 +58,7 @@ def settings_of(given: argparse.Namespace, *, split: str, unseen: str, seed: int
         store=given.store,
         dataset=DatasetSettings(imported=NAME, split=split),
         extraction=ExtractionSettings(device=given.device),
-        text=TextSettings(
-            model=f"{SENTENCE_TRANSFORMERS}{given.text_model}", descriptions=given.folder / "descriptions.tsv"
-        ),
+        text=TextSettings(model=given.text_model, descriptions=given.folder / "descriptions.tsv"),
         training=TrainingSettings(
             model="fact-clip",
             recipe=str(RECIPE),
@@ -134,7 +132,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--text-model", type=Path, default=None, help="a sentence-transformers model")
+    parser.add_argument("--text-model", default=PACKAGED_TEXT_MODEL)
     parser.add_argument("--splits", nargs="+", default=[f"split{number}" for number in range(1, 9)])
     parser.add_argument("--unseen", nargs="+", default=None, help="gestures; all in turn unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -144,7 +142,6 @@ def main() -> None:
     )
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    given.text_model = given.text_model or text_model_folder()
     made = import_mstcn(
         MstcnFolder.at(given.folder), name=NAME, store=Store(given.store), fps=FRAMES_PER_SECOND
     )

@@ -97,7 +97,7 @@ class TextOptions:
     """How class names become text embeddings."""
 
     model: Annotated[str | None, Parameter(name="--text-model")] = None
-    "CLIP model of open_clip ('ViT-B-32' unless given), or 'sentence-transformers:FOLDER'."
+    "CLIP model of open_clip ('ViT-B-32' unless given), 'all-MiniLM-L6-v2', or 'sentence-transformers:FOLDER'."
     prompt: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
     "Prompt template; {label} stands for the class name. May be given several times; then vectors are averaged."
     descriptions: Path | None = None

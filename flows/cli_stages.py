@@ -248,7 +248,8 @@ def segment(
         model: Name of the model in the registry, where the store has several.
         run: Key of a run, or its first digits, instead of the champion.
         labels: Labels to choose from instead of the classes of training, such as --labels 'open the box' 'close it'.
-        text_model: 'sentence-transformers:FOLDER' for --labels, where the model was trained with such texts.
+        text_model: For --labels, where the model was trained with texts of 'all-MiniLM-L6-v2' or
+            'sentence-transformers:FOLDER': the same again.
         i3d_rgb: Weights of the RGB stream of I3D, where they are not in the cache.
         i3d_flow: Weights of the optical-flow stream of I3D, where they are not in the cache.
         clip_pretrained: Tag of open_clip, or folder, of the CLIP weights the model was trained on; 'openai' unless

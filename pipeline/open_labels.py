@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import LabelError, SettingsError, WeightsError
 from pipeline.model import ModelDescription, TextInput
-from pipeline.settings import SENTENCE_TRANSFORMERS, ExtractionSettings, SegmentSettings, TextSettings
+from pipeline.settings import (
+    PACKAGED_TEXT_MODEL,
+    SENTENCE_TRANSFORMERS,
+    ExtractionSettings,
+    SegmentSettings,
+    TextSettings,
+)
+from pipeline.text_models import sentence_folder
 from pipeline.texts import embed_classes
 from pipeline.weights import WeightsPolicy
 from storage.store import Store
@@ -68,10 +75,10 @@ def _encoder(trained: TextInput, settings: SegmentSettings) -> str:
                 "Leave --text-model out; --clip-pretrained names its weights."
             )
         return trained.model
-    if not settings.text_model.startswith(SENTENCE_TRANSFORMERS):
+    if sentence_folder(settings.text_model) is None:
         raise SettingsError(
             f"The model's texts came from a sentence-transformers model (weights {trained.weights_digest[:12]}), "
-            f"whose folder is needed for other labels; --text-model is {settings.text_model!r}. "
-            f"Give --text-model {SENTENCE_TRANSFORMERS}FOLDER."
+            f"which must be named for other labels; --text-model is {settings.text_model!r}. "
+            f"Give --text-model {PACKAGED_TEXT_MODEL} or --text-model {SENTENCE_TRANSFORMERS}FOLDER."
         )
     return settings.text_model

@@ -60,6 +60,9 @@ DEFAULT_FEATURES = ("i3d-rgb:stride=8", "clip:stride=4")
 SENTENCE_TRANSFORMERS = "sentence-transformers:"
 """Before the folder of such a text model."""
 
+PACKAGED_TEXT_MODEL = "all-MiniLM-L6-v2"
+"""The sentence-transformers model that the extra `texts` brings along."""
+
 DEFAULT_PROMPT = "a video of a person who will {label}"
 """Prompt template; ``{label}`` is the class name, its underscores shown as blanks."""
 
@@ -220,7 +223,8 @@ class TextSettings(StrictSettings):
     """How class names become text embeddings."""
 
     model: str = "ViT-B-32"
-    """CLIP model of open_clip whose text tower is used, or `sentence-transformers:FOLDER`, never downloaded."""
+    """CLIP model of open_clip whose text tower is used; `all-MiniLM-L6-v2`, which the extra `texts` brings; or
+    `sentence-transformers:FOLDER`. The latter two are never downloaded."""
     prompt: tuple[str, ...] = ()
     """Templates; `{label}` stands for the class name, its description or its code in words. Of several, the unit
     vectors are averaged. By default one for names, and the description or code as it is."""
@@ -432,7 +436,7 @@ class SegmentSettings(StrictSettings):
     labels: tuple[str, ...] = ()
     """Labels to choose from instead of the classes of training, by their texts; the model must be a FACT_CLIP."""
     text_model: str = ""
-    """`sentence-transformers:FOLDER` that embeds `labels`, where the model was trained with such texts."""
+    """Sentence-transformers model that embeds `labels`, named as in training, where the texts came from one."""
     i3d_rgb: Path | None = None
     """Weights of the RGB stream of I3D, where they are not in the cache."""
     i3d_flow: Path | None = None

