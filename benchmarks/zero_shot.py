@@ -143,7 +143,11 @@ def train(
 
 @torch.no_grad()
 def labels_by_rule(
-    model: FACT_CLIP, features: NDArray[np.float32], *, switch_costs: Sequence[float]
+    model: FACT_CLIP,
+    features: NDArray[np.float32],
+    *,
+    switch_costs: Sequence[float],
+    unseen_biases: Sequence[float] = (),
 ) -> dict[str, Tensor]:
     """(T,) labels of one video's (T, D) features by every rule."""
     output = model(torch.from_numpy(features)[None])
@@ -160,6 +164,9 @@ def labels_by_rule(
     for cost in switch_costs:
         made = predict_with_texts(output, fusion="path", switch_cost=cost, **common)
         found[f"path, switch cost {cost:g}"] = made.labels
+    for bias in unseen_biases:
+        made = predict_with_texts(output, fusion="path", unseen_bias=bias, **common)
+        found[f"path, unseen bias {bias:g}"] = made.labels
     return {rule: labels[0] for rule, labels in found.items()}
 
 

@@ -6,8 +6,9 @@
 FOLDER is in the MS-TCN layout, with motion channels as features and `descriptions.tsv` beside the mapping. For each
 split, gesture and seed a FACT_CLIP is trained on videos without the frames of the gesture, and every fusion is
 scored on whole test videos, beside plain similarity of steps to texts and beside chance: the segments of the default
-fusion with a random class each. Runs that the store has are not trained again. Prints a JSON line per split, gesture,
-seed and rule, and at the end one per rule with means over these.
+fusion with a random class each. The default is also scored with unseen classes favoured by some nats. Runs that the
+store has are not trained again. Prints a JSON line per split, gesture, seed and rule, and at the end one per rule with
+means over these.
 """
 
 import argparse
@@ -70,7 +71,9 @@ def settings_of(given: argparse.Namespace, *, split: str, unseen: str, seed: int
     )
 
 
-def score(settings: RunSettings, *, run: str, seed: int) -> dict[str, Figures]:
+def score(
+    settings: RunSettings, *, run: str, seed: int, unseen_biases: Sequence[float]
+) -> dict[str, Figures]:
     """Seen, unseen and harmonic figures of every rule on the test videos of the split."""
     store = Store(settings.store)
     model = load_model(store.run_folder(run), device=choose_device(settings.extraction.device))
@@ -87,7 +90,8 @@ def score(settings: RunSettings, *, run: str, seed: int) -> dict[str, Figures]:
     rng = np.random.default_rng(seed)
     labelled: dict[str, list[LabelledPrediction]] = {}
     for source in survey.sources:
-        for rule, predicted in frame_labels(source, model=model, store=store, rng=rng).items():
+        by_rule = frame_labels(source, model=model, store=store, unseen_biases=unseen_biases, rng=rng)
+        for rule, predicted in by_rule.items():
             made = LabelledPrediction(video_id=source.video.id, truth=source.labels, predicted=predicted)
             labelled.setdefault(rule, []).append(made)
     unseen = model.description.config.unseen_classes
@@ -98,14 +102,19 @@ def score(settings: RunSettings, *, run: str, seed: int) -> dict[str, Figures]:
 
 
 def frame_labels(
-    source: LabelledSource, *, model: TrainedModel, store: Store, rng: np.random.Generator
+    source: LabelledSource,
+    *,
+    model: TrainedModel,
+    store: Store,
+    unseen_biases: Sequence[float],
+    rng: np.random.Generator,
 ) -> dict[str, NDArray[np.int64]]:
     """(N,) labels of one video's frames by every rule."""
     if not isinstance(model.network, FACT_CLIP):
         raise TypeError("Only a FACT_CLIP has fusions to compare.")
     loaded = load_features(source.stored, sample_rate=model.description.sample_rate, store=store)
     features = model.standardisation.apply(loaded.features).numpy()
-    steps = labels_by_rule(model.network, features, switch_costs=[SWITCH_COST])
+    steps = labels_by_rule(model.network, features, switch_costs=[SWITCH_COST], unseen_biases=unseen_biases)
     owner = nearest_steps(source.video.facts.frame_times[: len(source.labels)], loaded.step_times)
     found = {rule: labels.cpu().numpy()[owner] for rule, labels in steps.items()}
     lengths = np.diff(segment_bounds(found[PATH]))
@@ -140,6 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=None, help="every this many-th row, instead of the recipe's"
     )
+    parser.add_argument("--unseen-bias", type=float, nargs="*", default=[2.0, 4.0, 8.0])
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     made = import_mstcn(
@@ -161,7 +171,8 @@ def main() -> None:
             "every": given.every,
             "seconds": read_manifest(Store(given.store).run_folder(run))["seconds"],
         }
-        for rule, figures in score(settings, run=run, seed=seed).items():
+        scores = score(settings, run=run, seed=seed, unseen_biases=given.unseen_bias)
+        for rule, figures in scores.items():
             by_rule.setdefault(rule, []).append(figures)
             print(json.dumps({**common, "rule": rule, **figures}), flush=True)
     for rule, rows in by_rule.items():

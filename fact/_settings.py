@@ -156,6 +156,8 @@ class ClipConfig:
     """Weight of the contrastive loss of matched tokens; 0: the model has no projection of tokens."""
     fact_weight: float = _key("fact_loss_weight", 0.5)
     """Weight of FACT's own loss."""
+    unseen_bias: float = 0.0
+    """Nats by which a class never seen in training is favoured when the texts decide."""
     projection_dim: int = _key("projection_hidden_dim", 512)
     """Hidden width of the projection."""
     projection_dropout: float = 0.1

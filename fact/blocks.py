@@ -258,6 +258,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             unseen_classes=self.config.unseen_classes,
             fusion=fusion,
             switch_cost=switch_cost,
+            unseen_bias=self.config.clip.unseen_bias,
         )
 
     @torch.no_grad()
