@@ -1,14 +1,14 @@
 """Gestures of JIGSAWS Suturing that no training video shows, in turn, found by their descriptions.
 
     python -m benchmarks.zero_shot_jigsaws FOLDER --store STORE
-    python -m benchmarks.zero_shot_jigsaws FOLDER --store STORE --splits split2 --unseen G1 G9 --epochs 8 --every 30
+    python -m benchmarks.zero_shot_jigsaws FOLDER --store STORE --splits split2 --unseen G2 G6 --epochs 6 --every 30
 
 FOLDER is in the MS-TCN layout, with motion channels as features and `descriptions.tsv` beside the mapping. For each
 split, gesture and seed a FACT_CLIP is trained on videos without the frames of the gesture, and every fusion is
 scored on whole test videos, beside plain similarity of steps to texts and beside chance: the segments of the default
-fusion with a random class each. The default is also scored with unseen classes favoured by some nats. Runs that the
-store has are not trained again. Prints a JSON line per split, gesture, seed and rule, and at the end one per rule with
-means over these.
+fusion with a random class each. The default is also scored with other prices of a change of class, and with the unseen
+gesture favoured by some nats. Runs that the store has are not trained again. Prints a JSON line per split, gesture,
+seed and rule, and at the end one per rule with means over these.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,16 @@ PATH = f"path, switch cost {SWITCH_COST:g}"
 Figures = dict[str, dict[str, float | None]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What the default fusion is scored with."""
+
+    switch_costs: Sequence[float]
+    """Prices of a change of class, in nats; that of the default among them."""
+    unseen_biases: Sequence[float]
+    """Nats by which the unseen gesture is favoured."""
+
+
 def settings_of(given: argparse.Namespace, *, split: str, unseen: str, seed: int) -> RunSettings:
     """One training: the recipe of the data set, with texts, and one gesture held out."""
     return RunSettings(
@@ -71,9 +82,7 @@ def settings_of(given: argparse.Namespace, *, split: str, unseen: str, seed: int
     )
 
 
-def score(
-    settings: RunSettings, *, run: str, seed: int, unseen_biases: Sequence[float]
-) -> dict[str, Figures]:
+def score(settings: RunSettings, *, run: str, seed: int, rules: Rules) -> dict[str, Figures]:
     """Seen, unseen and harmonic figures of every rule on the test videos of the split."""
     store = Store(settings.store)
     model = load_model(store.run_folder(run), device=choose_device(settings.extraction.device))
@@ -90,7 +99,7 @@ def score(
     rng = np.random.default_rng(seed)
     labelled: dict[str, list[LabelledPrediction]] = {}
     for source in survey.sources:
-        by_rule = frame_labels(source, model=model, store=store, unseen_biases=unseen_biases, rng=rng)
+        by_rule = frame_labels(source, model=model, store=store, rules=rules, rng=rng)
         for rule, predicted in by_rule.items():
             made = LabelledPrediction(video_id=source.video.id, truth=source.labels, predicted=predicted)
             labelled.setdefault(rule, []).append(made)
@@ -106,7 +115,7 @@ def frame_labels(
     *,
     model: TrainedModel,
     store: Store,
-    unseen_biases: Sequence[float],
+    rules: Rules,
     rng: np.random.Generator,
 ) -> dict[str, NDArray[np.int64]]:
     """(N,) labels of one video's frames by every rule."""
@@ -114,7 +123,9 @@ def frame_labels(
         raise TypeError("Only a FACT_CLIP has fusions to compare.")
     loaded = load_features(source.stored, sample_rate=model.description.sample_rate, store=store)
     features = model.standardisation.apply(loaded.features).numpy()
-    steps = labels_by_rule(model.network, features, switch_costs=[SWITCH_COST], unseen_biases=unseen_biases)
+    steps = labels_by_rule(
+        model.network, features, switch_costs=rules.switch_costs, unseen_biases=rules.unseen_biases
+    )
     owner = nearest_steps(source.video.facts.frame_times[: len(source.labels)], loaded.step_times)
     found = {rule: labels.cpu().numpy()[owner] for rule, labels in steps.items()}
     lengths = np.diff(segment_bounds(found[PATH]))
@@ -149,9 +160,11 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=None, help="every this many-th row, instead of the recipe's"
     )
-    parser.add_argument("--unseen-bias", type=float, nargs="*", default=[2.0, 4.0, 8.0])
+    parser.add_argument("--switch-costs", type=float, nargs="*", default=[2.0, 5.0])
+    parser.add_argument("--unseen-biases", type=float, nargs="*", default=[2.0, 4.0])
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
+    rules = Rules(switch_costs=sorted({SWITCH_COST, *given.switch_costs}), unseen_biases=given.unseen_biases)
     made = import_mstcn(
         MstcnFolder.at(given.folder), name=NAME, store=Store(given.store), fps=FRAMES_PER_SECOND
     )
@@ -171,7 +184,7 @@ def main() -> None:
             "every": given.every,
             "seconds": read_manifest(Store(given.store).run_folder(run))["seconds"],
         }
-        scores = score(settings, run=run, seed=seed, unseen_biases=given.unseen_bias)
+        scores = score(settings, run=run, seed=seed, rules=rules)
         for rule, figures in scores.items():
             by_rule.setdefault(rule, []).append(figures)
             print(json.dumps({**common, "rule": rule, **figures}), flush=True)
