@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.zero_shot import figures_of, labels_by_rule
+from fact._settings import SWITCH_COST
 from fact.blocks import FACT_CLIP
-from fact.predict import SWITCH_COST
 from pipeline.alignment import nearest_steps
 from pipeline.dataset import LabelledSource, dataset_classes, dataset_split, load_features, survey_part
 from pipeline.device import choose_device

@@ -20,7 +20,7 @@ from fact.inputs import Batch, Transcript, check_features, check_transcript
 from fact.masking import mask_channels, mask_time
 from fact.outputs import BlockOutput, FactOutput
 from fact.positions import sinusoid
-from fact.predict import SWITCH_COST, Fusion, Prediction, predict, predict_texts, predict_with_texts
+from fact.predict import Fusion, Prediction, predict, predict_texts, predict_with_texts
 
 __all__ = ["FACT", "FACT_CLIP", "FeatureProjection", "InputBlock", "UpdateBlock", "UpdateBlockTDU"]
 
@@ -240,7 +240,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         fusion: Fusion = "path",
         valid: Tensor | None = None,
         *,
-        switch_cost: float = SWITCH_COST,
+        switch_cost: float | None = None,
     ) -> Prediction:
         """Label every step with the help of the texts, so that classes never seen in training can come out.
 
@@ -249,7 +249,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             transcript: as in :meth:`forward`.
             fusion: ``path``, ``segments`` or ``published``, see :func:`fact.predict.predict_with_texts`.
             valid: as in :meth:`forward`.
-            switch_cost: price of a change of class under ``path``, in nats.
+            switch_cost: price of a change of class under ``path``, in nats; None: that of the configuration.
         """
         return predict_with_texts(
             self(features, valid, transcript),
@@ -257,7 +257,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             temperature=self.config.clip.temperature,
             unseen_classes=self.config.unseen_classes,
             fusion=fusion,
-            switch_cost=switch_cost,
+            switch_cost=self.config.clip.switch_cost if switch_cost is None else switch_cost,
             unseen_bias=self.config.clip.unseen_bias,
         )
 
@@ -268,7 +268,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         text_embeddings: Tensor,
         valid: Tensor | None = None,
         *,
-        switch_cost: float = SWITCH_COST,
+        switch_cost: float | None = None,
     ) -> Prediction:
         """Label every step with whichever of some texts fits best, trained with or not.
 
@@ -276,11 +276,11 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             features: as in :meth:`forward`.
             text_embeddings: (L, W), of the encoder the model was trained with; labels are its rows.
             valid: as in :meth:`forward`.
-            switch_cost: price of a change of text between two steps, in nats.
+            switch_cost: price of a change of text between two steps, in nats; None: that of the configuration.
         """
         return predict_texts(
             self(features, valid),
             text_embeddings,
             temperature=self.config.clip.temperature,
-            switch_cost=switch_cost,
+            switch_cost=self.config.clip.switch_cost if switch_cost is None else switch_cost,
         )

@@ -11,15 +11,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from fact._settings import SWITCH_COST
 from fact.errors import ConfigError, FeatureError
 from fact.outputs import BlockOutput, FactOutput
 from fact.paths import best_path
 from fact.segments import copy_to_steps, mean_by_segment, segment_runs
 
 Fusion = Literal["path", "segments", "published"]
-
-SWITCH_COST = 10.0
-"""Default price of a change of class between two steps under fusion ``path``, in nats."""
 
 PADDING = -1
 """Label of a padded step."""

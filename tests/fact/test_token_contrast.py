@@ -90,3 +90,23 @@ def test_a_negative_weight_is_an_error_that_names_the_key(made):
         ConfigError, match=r"CLIP\.token_contrastive_weight must not be negative, found -1\.0"
     ):
         made(-1.0)
+
+
+def test_the_rule_of_texts_takes_price_and_bias_from_the_configuration(small_config):
+    def predicted(clip, **given):
+        torch.manual_seed(0)
+        config = small_config(CLIP={"temp": 0.02, **clip}, holdout_mode=True, holdout_classes=[2])
+        model = FACT_CLIP(config, WIDTH, CLASSES, text_embeddings=TEXTS).eval()
+        features = 40 * torch.randn(1, 30, WIDTH, generator=torch.manual_seed(1))
+        return model.eval_with_clip(features, **given).labels, model.predict_texts(
+            features, TEXTS, **given
+        ).labels
+
+    free, free_texts = predicted({"switch_cost": 0.0})
+    dear, dear_texts = predicted({"switch_cost": 1e6})
+    assert len(free.unique()) > 1
+    assert len(dear.unique()) == len(dear_texts.unique()) == 1
+    assert torch.equal(free, predicted({"switch_cost": 1e6}, switch_cost=0.0)[0])
+    assert torch.equal(free_texts, predicted({"switch_cost": 1e6}, switch_cost=0.0)[1])
+    assert (predicted({"unseen_bias": 1e3})[0] == 2).all()
+    assert not (predicted({"unseen_bias": -1e3})[0] == 2).any()
