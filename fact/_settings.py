@@ -144,6 +144,10 @@ class TimeMaskConfig:
         _require(self.spans >= 0, f"TM.m must not be negative, found {self.spans}.")
 
 
+SWITCH_COST = 10.0
+"""Default price of a change of class between two steps under fusion ``path``, in nats."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipConfig:
     """Section ``CLIP``: alignment of steps to text embeddings."""
@@ -151,9 +155,15 @@ class ClipConfig:
     temperature: float = _key("temp", 0.07)
     """Similarities are divided by this."""
     contrastive_weight: float = 0.5
-    """Weight of the contrastive loss."""
+    """Weight of the contrastive loss of steps."""
+    token_weight: float = _key("token_contrastive_weight", 0.0)
+    """Weight of the contrastive loss of matched tokens; 0: the model has no projection of tokens."""
     fact_weight: float = _key("fact_loss_weight", 0.5)
     """Weight of FACT's own loss."""
+    switch_cost: float = SWITCH_COST
+    """Price, in nats, of a change of class between two steps when the texts decide; less for coarse steps."""
+    unseen_bias: float = 0.0
+    """Nats by which a class never seen in training is favoured when the texts decide."""
     projection_dim: int = _key("projection_hidden_dim", 512)
     """Hidden width of the projection."""
     projection_dropout: float = 0.1
@@ -172,6 +182,13 @@ class ClipConfig:
         _require(self.temperature > 0, f"CLIP.temp must be positive, found {self.temperature}.")
         _require(self.projection_dim >= 1, f"CLIP.projection_hidden_dim is {self.projection_dim}.")
         _require(0 <= self.projection_dropout < 1, f"CLIP.projection_dropout is {self.projection_dropout}.")
+        for key, weight in (
+            ("switch_cost", self.switch_cost),
+            ("contrastive_weight", self.contrastive_weight),
+            ("token_contrastive_weight", self.token_weight),
+            ("fact_loss_weight", self.fact_weight),
+        ):
+            _require(weight >= 0, f"CLIP.{key} must not be negative, found {weight}.")
         if self.model_name == "openai/clip-vit-base-patch32":
             object.__setattr__(self, "model_name", "ViT-B-32")
 

@@ -20,7 +20,7 @@ from fact.inputs import Batch, Transcript, check_features, check_transcript
 from fact.masking import mask_channels, mask_time
 from fact.outputs import BlockOutput, FactOutput
 from fact.positions import sinusoid
-from fact.predict import SWITCH_COST, Fusion, Prediction, predict, predict_texts, predict_with_texts
+from fact.predict import Fusion, Prediction, predict, predict_texts, predict_with_texts
 
 __all__ = ["FACT", "FACT_CLIP", "FeatureProjection", "InputBlock", "UpdateBlock", "UpdateBlockTDU"]
 
@@ -163,6 +163,8 @@ def _mask_of(sequence: Sequence) -> Tensor:
 class FACT_CLIP(FACT):  # noqa: N801 - the name users know
     """FACT whose steps are also aligned to text embeddings of the classes (FACT.md section 8).
 
+    Where ``CLIP.token_contrastive_weight`` is above 0, so are the tokens that stand for a segment.
+
     Args:
         cfg: as for :class:`FACT`.
         input_dim: width of the features, D.
@@ -195,6 +197,16 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             hidden_dim=clip.projection_dim,
             dropout=clip.projection_dropout,
         )
+        self.token_projection = None
+        if clip.token_weight:
+            # The last channels of tokens carry the classes and null: one more than those of steps, so they have a
+            # projection of their own. Published checkpoints have none.
+            self.token_projection = FeatureProjection(
+                self.config.input_block.hidden_dim - n_classes - 1,
+                text_embeddings.shape[1],
+                hidden_dim=clip.projection_dim,
+                dropout=clip.projection_dropout,
+            )
         rows_CW = text_embeddings.detach().to(torch.get_default_dtype())
         self.register_buffer("text_embeddings", nn.functional.normalize(rows_CW, dim=-1))
 
@@ -206,11 +218,19 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         *,
         generator: torch.Generator | None = None,
     ) -> FactOutput:
-        """As :meth:`FACT.forward`, with ``projected`` and ``text_embeddings`` set."""
+        """As :meth:`FACT.forward`, with ``projected`` and ``text_embeddings`` set.
+
+        ``projected_tokens`` is set too, where their contrastive loss has a weight.
+        """
         output = super().forward(features, valid, transcript, generator=generator)
         # Class probabilities ride in the last channels; the projection must not see them.
         projected = self.frame_projection(output.final.frame_features[..., : -self.num_classes])
-        return replace(output, projected=projected, text_embeddings=self.text_embeddings)
+        tokens = None
+        if self.token_projection is not None:
+            tokens = self.token_projection(output.final.token_features[..., : -self.num_classes - 1])
+        return replace(
+            output, projected=projected, projected_tokens=tokens, text_embeddings=self.text_embeddings
+        )
 
     @torch.no_grad()
     def eval_with_clip(
@@ -220,7 +240,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         fusion: Fusion = "path",
         valid: Tensor | None = None,
         *,
-        switch_cost: float = SWITCH_COST,
+        switch_cost: float | None = None,
     ) -> Prediction:
         """Label every step with the help of the texts, so that classes never seen in training can come out.
 
@@ -229,7 +249,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             transcript: as in :meth:`forward`.
             fusion: ``path``, ``segments`` or ``published``, see :func:`fact.predict.predict_with_texts`.
             valid: as in :meth:`forward`.
-            switch_cost: price of a change of class under ``path``, in nats.
+            switch_cost: price of a change of class under ``path``, in nats; None: that of the configuration.
         """
         return predict_with_texts(
             self(features, valid, transcript),
@@ -237,7 +257,8 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             temperature=self.config.clip.temperature,
             unseen_classes=self.config.unseen_classes,
             fusion=fusion,
-            switch_cost=switch_cost,
+            switch_cost=self.config.clip.switch_cost if switch_cost is None else switch_cost,
+            unseen_bias=self.config.clip.unseen_bias,
         )
 
     @torch.no_grad()
@@ -247,7 +268,7 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         text_embeddings: Tensor,
         valid: Tensor | None = None,
         *,
-        switch_cost: float = SWITCH_COST,
+        switch_cost: float | None = None,
     ) -> Prediction:
         """Label every step with whichever of some texts fits best, trained with or not.
 
@@ -255,11 +276,11 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             features: as in :meth:`forward`.
             text_embeddings: (L, W), of the encoder the model was trained with; labels are its rows.
             valid: as in :meth:`forward`.
-            switch_cost: price of a change of text between two steps, in nats.
+            switch_cost: price of a change of text between two steps, in nats; None: that of the configuration.
         """
         return predict_texts(
             self(features, valid),
             text_embeddings,
             temperature=self.config.clip.temperature,
-            switch_cost=switch_cost,
+            switch_cost=self.config.clip.switch_cost if switch_cost is None else switch_cost,
         )

@@ -79,7 +79,9 @@ class Losses:
     fact: Tensor
     """Scalar: FACT's loss, the mean over videos of the mean over blocks."""
     contrastive: Tensor | None
-    """Scalar: InfoNCE, the mean over videos (FACT_CLIP)."""
+    """Scalar: InfoNCE of steps, the mean over videos (FACT_CLIP)."""
+    token_contrastive: Tensor | None
+    """Scalar: InfoNCE of matched tokens, the mean over videos; None where it has no weight."""
     total: Tensor
     """Scalar to call ``backward`` on."""
     match: Match
@@ -88,8 +90,10 @@ class Losses:
     def named(self) -> dict[str, Tensor]:
         """Detached scalars by name for a log: totals, and each block's terms as ``block0.frame``."""
         scalars = {"total": self.total, "fact": self.fact}
-        if self.contrastive is not None:
-            scalars["contrastive"] = self.contrastive
+        for name in ("contrastive", "token_contrastive"):
+            value = getattr(self, name)
+            if value is not None:
+                scalars[name] = value
         for index, block in enumerate(self.blocks):
             values = {name: getattr(block, name) for name in BlockLosses.__dataclass_fields__}
             scalars |= {
@@ -183,15 +187,18 @@ class MatchCriterion(nn.Module):
         blocks = tuple(self.block_losses(block, output, target, match) for block in output.blocks)
         fact_B = torch.stack([block.total for block in blocks]).mean(0)
         clip_B = self._contrastive(output, target)
-        total_B = fact_B
+        token_clip_B = self._token_contrastive(output, target, match)
+        total_B, weights = fact_B, self.config.clip
         if clip_B is not None:
-            weights = self.config.clip
             total_B = weights.fact_weight * fact_B + weights.contrastive_weight * clip_B
+        if token_clip_B is not None:
+            total_B = total_B + weights.token_weight * token_clip_B
         return Losses(
             blocks=blocks,
             per_video=total_B,
             fact=fact_B.mean(),
             contrastive=None if clip_B is None else clip_B.mean(),
+            token_contrastive=None if token_clip_B is None else token_clip_B.mean(),
             total=total_B.mean(),
             match=match,
         )
@@ -204,6 +211,18 @@ class MatchCriterion(nn.Module):
             output.text_embeddings,
             target.labels,
             target.valid,
+            temperature=self.config.clip.temperature,
+            unseen_classes=self.unseen_classes,
+        )
+
+    def _token_contrastive(self, output: FactOutput, target: SegmentTarget, match: Match) -> Tensor | None:
+        if output.projected_tokens is None or output.text_embeddings is None:
+            return None
+        return token_contrastive_loss(
+            output.projected_tokens,
+            output.text_embeddings,
+            target,
+            match,
             temperature=self.config.clip.temperature,
             unseen_classes=self.unseen_classes,
         )

@@ -63,6 +63,8 @@ class FactOutput:
     """(B, S) int64 classes of the tokens in transcript mode, else None."""
     projected: Tensor | None = None
     """(B, T, W) unit rows in the space of the texts (FACT_CLIP)."""
+    projected_tokens: Tensor | None = None
+    """(B, M, W) unit rows in the space of the texts; None unless their contrastive loss is asked for."""
     text_embeddings: Tensor | None = None
     """(C, W) unit rows (FACT_CLIP)."""
 

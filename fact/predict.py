@@ -11,15 +11,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from fact._settings import SWITCH_COST
 from fact.errors import ConfigError, FeatureError
 from fact.outputs import BlockOutput, FactOutput
 from fact.paths import best_path
 from fact.segments import copy_to_steps, mean_by_segment, segment_runs
 
 Fusion = Literal["path", "segments", "published"]
-
-SWITCH_COST = 10.0
-"""Default price of a change of class between two steps under fusion ``path``, in nats."""
 
 PADDING = -1
 """Label of a padded step."""
@@ -183,6 +181,7 @@ def predict_with_texts(
     unseen_classes: Sequence[int],
     fusion: Fusion,
     switch_cost: float = SWITCH_COST,
+    unseen_bias: float = 0.0,
 ) -> Prediction:
     """Labels with the help of the texts.
 
@@ -193,7 +192,9 @@ def predict_with_texts(
     ``path``: every step has a log-probability of every class by its similarity to the texts, and every change of
     class a price; the labels are the path of the largest sum (:func:`fact.paths.best_path`). So a class is found by
     the evidence of whole segments, seen or unseen alike. The confidence is the probability that the texts give the
-    label over its whole segment. With no unseen class, or a transcript, it is :func:`predict`.
+    label over its whole segment. With no unseen class, or a transcript, it is :func:`predict`. Steps were never drawn
+    to the text of an unseen class, so seen ones are favoured; ``unseen_bias``, in nats, evens that out (calibrated
+    stacking: Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning", ECCV 2016).
 
     ``segments``: the video is cut where the label of :func:`predict` changes; the texts give each whole
     segment a distribution over all classes (softmax of its mean similarity / temperature), whose mass on
@@ -214,13 +215,13 @@ def predict_with_texts(
     closed = predict(output, frame_weight=frame_weight)
     if output.transcript is not None or not unseen_classes:
         return closed
+    unseen_C = torch.zeros(logits_BTC.shape[-1], dtype=torch.bool, device=logits_BTC.device)
+    unseen_C[list(unseen_classes)] = True
     if fusion == "path":
-        return _follow_path(output, logits_BTC, switch_cost=switch_cost)
+        return _follow_path(output, logits_BTC + unseen_bias * unseen_C, switch_cost=switch_cost)
     runs = segment_runs(closed.labels, output.valid)
     text_probs_BNC = mean_by_segment(logits_BTC, runs, output.valid).softmax(-1)
     text_probs_BTC = copy_to_steps(text_probs_BNC, runs)
-    unseen_C = torch.zeros(text_probs_BTC.shape[-1], dtype=torch.bool, device=text_probs_BTC.device)
-    unseen_C[list(unseen_classes)] = True
     seen_BTC = closed.scores.masked_fill(unseen_C, 0)
     seen_BTC = seen_BTC / seen_BTC.sum(-1, keepdim=True).clamp(min=torch.finfo(seen_BTC.dtype).tiny)
     seen_mass_BT1 = text_probs_BTC.masked_fill(unseen_C, 0).sum(-1, keepdim=True)

@@ -1,9 +1,7 @@
 """Commands that score: evaluate a run, or predictions in files, and compare two of them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from flows.cli_app import app, execute_stage
 from flows.cli_options import DEFAULT_STORE, DirectOption, JsonOption, PipelineOptions, StoreOption
@@ -18,7 +16,6 @@ def evaluate(
     *,
     run: str = "",
     predictions: Path | None = None,
-    unseen: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     blank_as: str = "",
     fps: float = 15.0,
     out: Path | None = None,
@@ -31,14 +28,13 @@ def evaluate(
     """Score a trained run on the test videos, write its report, and make it champion where it is the best.
 
     With --predictions, score recognition files of MS-TCN's form instead: no model and no store, only --labels, and
-    --mapping and --background if you have them.
+    --mapping, --background and --unseen if you have them.
 
     Example: factseg evaluate --videos v --labels l --mapping mapping.txt --splits s
 
     Args:
         run: Key of a run, or its first digits; unless given, the run that these very options train.
         predictions: Folder of recognition files to score without a model.
-        unseen: A class held out of training, for --predictions; may be given several times. A run knows its own.
         blank_as: What stands for a blank in the class names of --predictions, such as _.
         fps: Frames per second, for the times in a report on --predictions.
         out: Folder for a report on --predictions; without it the scores are only printed.
@@ -57,16 +53,13 @@ def evaluate(
         report = _evaluate_files(
             predictions,
             options=options,
-            unseen=unseen,
             blank_as=blank_as,
             fps=fps,
             out=out,
             videos_beside=videos_beside,
         )
-    elif unseen or out is not None:
-        raise SettingsError(
-            "--unseen and --out belong to --predictions: a run knows its classes and its folder."
-        )
+    elif out is not None:
+        raise SettingsError("--out belongs to --predictions: a run has its folder.")
     else:
         values = options.nested(store=store, run=run, videos_beside=videos_beside)
         report = execute_stage("evaluate", EvaluateSettings, values, direct=direct)
@@ -115,7 +108,6 @@ def _evaluate_files(
     predictions: Path,
     *,
     options: PipelineOptions,
-    unseen: tuple[str, ...],
     blank_as: str,
     fps: float,
     out: Path | None,
@@ -136,7 +128,7 @@ def _evaluate_files(
         dataset.labels,
         mapping=dataset.mapping,
         background=dataset.background or (),
-        unseen=unseen,
+        unseen=options.training.unseen or (),
         blank_as=blank_as,
     )
     facts = score_facts(found.scores, found.zero_shot)

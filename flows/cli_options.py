@@ -99,7 +99,7 @@ class TextOptions:
     """How class names become text embeddings."""
 
     model: Annotated[str | None, Parameter(name="--text-model")] = None
-    "CLIP model of open_clip ('ViT-B-32' unless given), or 'sentence-transformers:FOLDER'."
+    "CLIP model of open_clip ('ViT-B-32' unless given), 'all-MiniLM-L6-v2', or 'sentence-transformers:FOLDER'."
     prompt: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
     "Prompt template; {label} stands for the class name. May be given several times; then vectors are averaged."
     descriptions: Path | None = None
@@ -155,6 +155,9 @@ class TrainingOptions:
     init: str | None = None
     """Key of a run, folder of a model, or checkpoint file whose weights to start from; the channels of other classes
     are made anew."""
+    unseen: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Class to hold out of training: its frames are dropped, only its text can find it, and it is scored apart. May be
+    given several times."""
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None

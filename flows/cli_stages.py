@@ -227,6 +227,7 @@ def segment(
     model: str | None = None,
     run: str | None = None,
     labels: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    text_model: str | None = None,
     i3d_rgb: Path | None = None,
     i3d_flow: Path | None = None,
     clip_pretrained: str | None = None,
@@ -247,6 +248,8 @@ def segment(
         model: Name of the model in the registry, where the store has several.
         run: Key of a run, or its first digits, instead of the champion.
         labels: Labels to choose from instead of the classes of training, such as --labels 'open the box' 'close it'.
+        text_model: For --labels, where the model was trained with texts of 'all-MiniLM-L6-v2' or
+            'sentence-transformers:FOLDER': the same again.
         i3d_rgb: Weights of the RGB stream of I3D, where they are not in the cache.
         i3d_flow: Weights of the optical-flow stream of I3D, where they are not in the cache.
         clip_pretrained: Tag of open_clip, or folder, of the CLIP weights the model was trained on; 'openai' unless
@@ -271,6 +274,7 @@ def segment(
         model=model,
         run=run,
         labels=labels,
+        text_model=text_model,
         i3d_rgb=i3d_rgb,
         i3d_flow=i3d_flow,
         clip_pretrained=clip_pretrained,

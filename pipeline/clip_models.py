@@ -9,6 +9,7 @@ from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 
 from pipeline.errors import SettingsError, WeightsError
+from pipeline.licences import licence_of_folder, licence_of_tag
 from pipeline.weights import Digest, ResolvedWeights
 from storage.keys import digest_of
 
@@ -107,6 +108,7 @@ def find_clip_weights(
         digest=digest_of({"file": digest(path), "model": model, "tag": pretrained}),
         random=False,
         origin=f"{model} {pretrained} ({path.name})",
+        licence=licence_of_tag(pretrained),
         path=path,
         tag=pretrained,
     )
@@ -146,6 +148,7 @@ def _from_folder(network: str, folder: Path, *, digest: Digest) -> ResolvedWeigh
         digest=digest_of({"file": digest(checkpoint), "config": digest(folder / _CONFIG)}),
         random=False,
         origin=str(folder),
+        licence=licence_of_folder(folder),
         path=folder,
     )
 

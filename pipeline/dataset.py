@@ -52,6 +52,8 @@ class LabelledSource:
     num_classes: int
     note: str
     """What was cut to make the labels fit, or an empty string."""
+    dropped: tuple[int, ...] = ()
+    """Ids of classes whose frames and steps are dropped: those held out of training."""
 
     @property
     def video(self) -> Video | Recording:
@@ -60,8 +62,13 @@ class LabelledSource:
 
     @property
     def num_segments(self) -> int:
-        """Runs of equal labels."""
-        return len(segment_bounds(self.labels)) - 1
+        """Runs of equal labels, dropped frames left out."""
+        return len(segment_bounds(self.labels[self.kept])) - 1
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """(n,) False where the frame's class is dropped."""
+        return ~np.isin(self.labels, self.dropped)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -213,11 +220,28 @@ def load_samples(
     """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised.
 
     ``mapped`` as for ``load_features``.
+
+    Raises:
+        DatasetError: All steps of a video have a class that is dropped.
     """
-    loaded = [
-        load_features(source.stored, sample_rate=every, store=store, mapped=mapped) for source in sources
-    ]
-    return [(video, labels_by_step(source, video)) for source, video in zip(sources, loaded, strict=True)]
+    return [_load_sample(source, every=every, store=store, mapped=mapped) for source in sources]
+
+
+def _load_sample(
+    source: LabelledSource, *, every: int, store: Store, mapped: bool
+) -> tuple[VideoFeatures, NDArray[np.int64]]:
+    loaded = load_features(source.stored, sample_rate=every, store=store, mapped=mapped)
+    labels_T = labels_by_step(source, loaded)
+    if not source.dropped:
+        return loaded, labels_T
+    kept_T = ~np.isin(labels_T, source.dropped)
+    if not kept_T.any():
+        raise DatasetError(
+            f"{source.video.id}: by majority each of its {len(labels_T)} steps has a class that is held out of "
+            "training. Remove the video from the split, or take features of a smaller stride."
+        )
+    seen = VideoFeatures(step_times=loaded.step_times[kept_T], features=loaded.features[kept_T])
+    return seen, labels_T[kept_T]
 
 
 def labels_by_step(source: LabelledSource, loaded: VideoFeatures) -> NDArray[np.int64]:

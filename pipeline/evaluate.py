@@ -11,7 +11,8 @@ from pipeline.dataset import LabelledSource, dataset_classes, dataset_split, sur
 from pipeline.device import choose_device
 from pipeline.errors import DatasetError
 from pipeline.evaluate_files import CONVENTIONS, score_all, score_facts
-from pipeline.inputs import inputs_of_model
+from pipeline.inputs import ModelInput, imported_inputs, inputs_of_model
+from pipeline.licences import licence_notice
 from pipeline.metrics import LabelledPrediction
 from pipeline.model import ModelDescription, TrainedModel, load_model, read_description
 from pipeline.outcome import VideoOutcome, failures
@@ -19,8 +20,9 @@ from pipeline.predict import predict_frames
 from pipeline.promotion import Promotion, promote_if_better
 from pipeline.report import Failure, Report, VideoTimeline, write_report
 from pipeline.run_files import read_curves
-from pipeline.settings import RunSettings
+from pipeline.settings import DatasetSettings, RunSettings
 from storage.atomic import artefact_lock
+from storage.datasets import read_dataset
 from storage.errors import MissingArtefactError
 from storage.folders import finish_folder, is_finished, read_manifest, start_folder
 from storage.keys import digest_of
@@ -68,7 +70,7 @@ def evaluate_run(
         videos_beside: Where the report's page finds the video files; see ``Report.videos_beside``.
 
     Raises:
-        DatasetError: No test video can be used, or the mapping has other classes than the model.
+        DatasetError: No test video can be used, or classes or imported features are not those of the model.
     """
     store = Store(settings.store)
     check_tracking(store)
@@ -79,6 +81,7 @@ def evaluate_run(
     _check_classes(description, classes.names, source=settings.dataset.class_source)
     split = dataset_split(settings.dataset, store=store)
     inputs = inputs_of_model(description.inputs)
+    _check_features(settings.dataset, inputs, store=store)
     survey = survey_part(split.test, dataset=settings.dataset, inputs=inputs, classes=classes, store=store)
     failed = failures(survey.outcomes)
     if not survey.sources:
@@ -121,6 +124,19 @@ def _check_classes(description: ModelDescription, names: Sequence[str], *, sourc
         raise DatasetError(
             f"The model knows {len(description.class_names)} classes ({', '.join(description.class_names[:3])}, ...), "
             f"{source} names {len(names)} ({', '.join(names[:3])}, ...). Use the mapping it was trained with."
+        )
+
+
+def _check_features(dataset: DatasetSettings, inputs: Sequence[ModelInput], *, store: Store) -> None:
+    """Refuse imported features of another profile or width; others are looked up by their profile and weights."""
+    if not dataset.has_features:
+        return
+    theirs = ", ".join(item.profile.spec for item in inputs)
+    ours = ", ".join(item.profile.spec for item in imported_inputs(read_dataset(store, dataset.imported)))
+    if theirs != ours:
+        raise DatasetError(
+            f"The model was trained on features {theirs}; the imported data set {dataset.imported!r} has {ours}. "
+            "Score it on a data set of the same features, or on videos given with --videos."
         )
 
 
@@ -245,6 +261,7 @@ def _lineage(
             "model": described.text.model,
             "weights": described.text.weights_digest,
             "random weights": described.text.random_weights,
+            "licence": described.text.licence,
         },
         "training videos": sorted(trained["videos"]),
         "test videos": {source.video.id: source.video.video_hash for source in sources},
@@ -252,16 +269,19 @@ def _lineage(
 
 
 def licence_notices(described: ModelDescription) -> tuple[str, ...]:
-    """Plain sentences on real weights: nothing says here under which licence they may be used."""
-    inputs = [
-        (f"features {item.spec}", item.weights_digest) for item in described.inputs if not item.random_weights
+    """Plain sentences on real weights whose licence is not on record, or asks for more than a notice."""
+    made = [(f"features {item.spec}", item) for item in described.inputs if not item.random_weights]
+    sentences = [
+        licence_notice(what, licence=item.licence, digest=item.weights_digest) for what, item in made
     ]
-    if described.text is not None and not described.text.random_weights:
-        inputs.append((f"text embeddings of {described.text.model}", described.text.weights_digest))
-    return tuple(
-        f"No licence is on record for the weights behind {what} (SHA-256 {digest[:12]}): see that you may use them."
-        for what, digest in inputs
-    )
+    text = described.text
+    if text is not None and not text.random_weights:
+        sentences.append(
+            licence_notice(
+                f"text embeddings of {text.model}", licence=text.licence, digest=text.weights_digest
+            )
+        )
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _register(

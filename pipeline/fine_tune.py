@@ -43,8 +43,8 @@ _READS = (
 _READS_FIRST_HALF = "Y_W.weight"
 """Of its inputs the first half are features; their last channels are class channels."""
 
-_PROJECTION = "frame_projection.projection.0.weight"
-"""Reads the features before the class channels: wider or narrower where there are more or fewer classes."""
+_PROJECTIONS = ("frame_projection.projection.0.weight", "token_projection.projection.0.weight")
+"""Read the features before the class channels: wider or narrower where there are more or fewer classes."""
 
 _PER_CLASS = ("text_embeddings", "action_embed.weight")
 """Tensors with a row per class: always those of the classes at hand."""
@@ -130,7 +130,7 @@ def start_from(network: FACT | FACT_CLIP, initial: InitialWeights, *, class_name
         old = state.get(name)
         if name in _PER_CLASS or old is None:
             anew.append(name)
-        elif name == _PROJECTION and renewed and len(old) == len(new):
+        elif name in _PROJECTIONS and renewed and len(old) == len(new):
             kept = min(new.shape[1], old.shape[1])
             new[:, :kept] = old[:, :kept]
             anew.append(f"{name} (channels from {kept})")

@@ -11,6 +11,7 @@ from pipeline.catalogue import Video
 from pipeline.errors import DatasetError, WeightsError
 from pipeline.extract import feature_identity
 from pipeline.imported import ImportedProfile, parse_imported
+from pipeline.licences import UNKNOWN
 from pipeline.model import FeatureInput
 from pipeline.profiles import Profile, parse_profile
 from pipeline.settings import ExtractionSettings, RunSettings
@@ -19,6 +20,7 @@ from pipeline.weights import (
     WeightsChoice,
     WeightsPolicy,
     combined_digest,
+    combined_licence,
     find_here,
     resolve_weights,
 )
@@ -35,6 +37,8 @@ class ModelInput:
     weights_digest: str
     """Empty for imported features: nobody knows what made them."""
     random_weights: bool
+    licence: str = UNKNOWN
+    """Of the weights; names of several networks' are joined."""
 
     @property
     def described(self) -> FeatureInput:
@@ -44,6 +48,7 @@ class ModelInput:
             width=self.profile.width,
             weights_digest=self.weights_digest,
             random_weights=self.random_weights,
+            licence=self.licence,
         )
 
 
@@ -130,6 +135,7 @@ def inputs_of_settings(settings: ExtractionSettings, *, store: Store) -> tuple[M
             profile=profile,
             weights_digest=combined_digest(weights[name] for name in profile.networks),
             random_weights=any(weights[name].random for name in profile.networks),
+            licence=combined_licence(weights[name] for name in profile.networks),
         )
         for profile in settings.profiles
     )
@@ -170,6 +176,7 @@ def inputs_of_model(inputs: Sequence[FeatureInput]) -> tuple[ModelInput, ...]:
             profile=parse_imported(item.spec) or parse_profile(item.spec),
             weights_digest=item.weights_digest,
             random_weights=item.random_weights,
+            licence=item.licence,
         )
         for item in inputs
     )

@@ -17,6 +17,7 @@ from fact.blocks import FACT, FACT_CLIP
 from fact.config import Config, parse_config
 from fact.errors import FactError
 from pipeline.labels import ClassList
+from pipeline.licences import UNKNOWN
 from pipeline.run_files import DESCRIPTION_FILE
 from pipeline.settings import DEFAULT_PROMPT
 from pipeline.standardize import Standardisation
@@ -51,6 +52,8 @@ class FeatureInput:
     """SHA-256 of the extractor's weights."""
     random_weights: bool
     """True where the extractor's weights are seeded random numbers."""
+    licence: str = UNKNOWN
+    """Under which licence the weights may be used, as far as that is on record; older models have no record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,8 @@ class TextInput:
     """The sentences of each class, class by class."""
     templates: tuple[str, ...] = (DEFAULT_PROMPT,)
     """What became sentences; other labels are put into the same."""
+    licence: str = UNKNOWN
+    """As for ``FeatureInput``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

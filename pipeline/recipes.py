@@ -42,12 +42,13 @@ def is_file(name: str) -> bool:
     return Path(name).suffix.lower() in {".yaml", ".yml"}
 
 
-def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
+def resolve_config(settings: TrainingSettings, *, max_segments: int, unseen: Sequence[int] = ()) -> Config:
     """The configuration that ``settings`` ask for.
 
     Args:
         settings: Recipe and overrides.
         max_segments: Largest number of segments in a training video; `auto` makes tokens from it.
+        unseen: Ids of the classes held out of training, whatever the recipe says.
 
     Raises:
         SettingsError: The recipe is unknown, or its file is malformed.
@@ -75,7 +76,29 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int) -> Config:
         sample_rate=settings.every or training.sample_rate,
         weight_decay=training.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
-    return dataclasses.replace(config, training=overridden, use_clip=settings.model == "fact-clip")
+    return dataclasses.replace(
+        config,
+        training=overridden,
+        use_clip=settings.model == "fact-clip",
+        holdout_mode=bool(unseen),
+        holdout_classes=tuple(unseen),
+    )
+
+
+def recipe_unseen(name: str, *, classes: ClassList) -> tuple[int, ...]:
+    """Ids of the classes that a FACT file holds out; nothing for a recipe by name.
+
+    Raises:
+        SettingsError: The file is malformed, or an id is not a class.
+    """
+    if not is_file(name):
+        return ()
+    return _known_ids(
+        _base_config(name, max_segments=1).unseen_classes,
+        classes,
+        f"{name}: holdout_classes",
+        remedy="--unseen",
+    )
 
 
 def background_ids(
@@ -88,7 +111,9 @@ def background_ids(
         except LabelError as error:
             raise SettingsError(f"{dataset.class_source}, background: {error} Correct the name.") from error
     if is_file(recipe_name):
-        return _known_ids(config.data.background_classes, classes, recipe_name)
+        return _known_ids(
+            config.data.background_classes, classes, f"{recipe_name}: bg_class", remedy="--background"
+        )
     return classes.ids_named([name for name in (BACKGROUND_NAME,) if name in classes.id_of])
 
 
@@ -119,11 +144,11 @@ def _set_elsewhere(config: Config) -> list[str]:
     ]
 
 
-def _known_ids(ids: Sequence[int], classes: ClassList, source: str) -> tuple[int, ...]:
+def _known_ids(ids: Sequence[int], classes: ClassList, source: str, *, remedy: str) -> tuple[int, ...]:
     beyond = [index for index in ids if index >= len(classes)]
     if beyond:
         raise SettingsError(
-            f"{source}: bg_class {beyond[0]} is not a class of this data set ({len(classes)} classes). "
-            "Correct it, or name the background with --background."
+            f"{source} {beyond[0]} is not a class of this data set ({len(classes)} classes). "
+            f"Correct it, or give names with {remedy}."
         )
     return tuple(ids)

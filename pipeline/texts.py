@@ -36,6 +36,8 @@ class ClassTexts:
     encoder: TextEncoderIdentity
     random_weights: bool
     """True where the encoder's weights are seeded random numbers."""
+    licence: str
+    """Of the encoder's weights, as far as that is on record."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -100,6 +102,7 @@ def embed_classes(
         ),
         encoder=model.identity,
         random_weights=model.random,
+        licence=model.licence,
     )
 
 

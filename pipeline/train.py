@@ -105,7 +105,11 @@ def train(settings: RunSettings) -> TrainOutcome:
         trained=trained,
         epochs=len(read_curves(folder)),
         outcomes=survey.outcomes,
-        notes=(*(source.note for source in survey.sources if source.note), *plan.description.notices),
+        notes=(
+            *(source.note for source in survey.sources if source.note),
+            *plan.notes,
+            *plan.description.notices,
+        ),
     )
 
 

@@ -17,11 +17,12 @@ from pipeline.outcome import failures
 from pipeline.recipes import background_ids, resolve_config
 from pipeline.settings import RunSettings, TrainingSettings
 from pipeline.texts import ClassTexts, embed_classes
+from pipeline.unseen import classes_of, drop_unseen, unseen_ids, untrained_note
 from pipeline.validation import Partition, hold_out
 from storage.keys import digest_of
 from storage.store import Store
 
-TRAIN_VERSION = 2
+TRAIN_VERSION = 3
 """Version of the code between features and weights; part of every run's key."""
 
 _HOW = (
@@ -53,6 +54,8 @@ class Plan:
     how: TrainingSettings
     initial: InitialWeights | None
     """Weights to start from; None: random ones."""
+    notes: tuple[str, ...]
+    """Sentences worth showing on classes that are not trained."""
 
     @property
     def seed(self) -> int:
@@ -68,6 +71,9 @@ class Plan:
         """Name of the run. The device is left out: where a run happens is no reason to repeat it."""
         described = dataclasses.asdict(self.description)
         described["config"] = self.description.config.to_mapping()
+        for part in (*described["inputs"], described["text"] or {}):
+            # What is put on record about weights changes none.
+            part.pop("licence", None)
         return digest_of(
             {
                 "version": TRAIN_VERSION,
@@ -99,9 +105,11 @@ def plan_run(settings: RunSettings, *, store: Store) -> tuple[Plan, Survey]:
         raise DatasetError(
             f"None of the {len(failed)} training videos can be used; the first: {failed[0].reason}"
         )
-    parted = _part(survey.sources, settings=settings)
+    unseen = unseen_ids(settings.training, dataset=dataset, classes=classes)
+    seen = drop_unseen(survey.sources, unseen=unseen, classes=classes)
+    parted = _part(seen.sources, settings=settings)
     segments = [source.num_segments for source in parted.train]
-    config = resolve_config(settings.training, max_segments=max(segments))
+    config = resolve_config(settings.training, max_segments=max(segments), unseen=unseen)
     background = background_ids(
         config, recipe_name=settings.training.recipe, dataset=dataset, classes=classes
     )
@@ -110,7 +118,7 @@ def plan_run(settings: RunSettings, *, store: Store) -> tuple[Plan, Survey]:
     if not config.use_clip and not settings.training.allow_unseen:
         test = survey_part(split.test, dataset=dataset, inputs=inputs, classes=classes, store=store)
         # What is wrong with a test video is for the evaluation to say.
-        _check_test_classes(test.sources, trained=survey.sources, classes=classes)
+        _check_test_classes(test.sources, trained=seen.sources, classes=classes)
     texts = None
     if config.use_clip:
         texts = embed_classes(
@@ -136,6 +144,8 @@ def plan_run(settings: RunSettings, *, store: Store) -> tuple[Plan, Survey]:
         mean_segments=float(np.mean(segments)),
         how=settings.training,
         initial=_initial(settings.training.init, description=description, store=store),
+        notes=seen.notes
+        + (untrained_note(seen.sources, unseen=unseen, classes=classes) if config.use_clip else ()),
     )
     return plan, survey
 
@@ -168,6 +178,7 @@ def _text_input(texts: ClassTexts, *, templates: tuple[str, ...]) -> TextInput:
         model=texts.encoder.model,
         weights_digest=texts.encoder.weights_digest,
         random_weights=texts.random_weights,
+        licence=texts.licence,
         prompts=texts.prompts,
         templates=templates,
     )
@@ -180,7 +191,7 @@ def _identity(sources: Sequence[LabelledSource]) -> list[list[str]]:
 def _check_labels(
     sources: Sequence[LabelledSource], *, background: Sequence[int], classes: ClassList
 ) -> None:
-    found = _classes_of(sources)
+    found = classes_of(sources)
     if background and found <= set(background):
         names = ", ".join(repr(classes.names[index]) for index in sorted(found))
         others = len(classes) - len(background)
@@ -203,16 +214,14 @@ def _check_test_classes(
     test: Sequence[LabelledSource], *, trained: Sequence[LabelledSource], classes: ClassList
 ) -> None:
     """A model without texts can never name a class that only test videos have; say so before training."""
-    known = _classes_of(trained)
+    known = classes_of(trained)
     for source in test:
-        only = sorted(_classes_of([source]) - known)
+        only = sorted(classes_of([source]) - known)
         if only:
+            name = classes.names[only[0]]
             raise DatasetError(
-                f"Class {classes.names[only[0]]!r} is in test video {source.video.id!r} but in none of the "
+                f"Class {name!r} is in test video {source.video.id!r} but in none of the "
                 f"{len(trained)} training videos, and `--model fact` can never name a class it was not trained on. "
-                "Use `--model fact-clip`, correct the split, or accept the missing score with --allow-unseen."
+                f"Use `--model fact-clip --unseen {name!r}`, correct the split, or accept the missing score with "
+                "--allow-unseen."
             )
-
-
-def _classes_of(sources: Sequence[LabelledSource]) -> set[int]:
-    return {int(label) for source in sources for label in np.unique(source.labels)}

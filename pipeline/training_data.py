@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.batch import Batch, Sample, collate
-from pipeline.dataset import LabelledSource, load_features, load_samples
+from pipeline.dataset import LabelledSource, load_samples
 from pipeline.standardize import ChannelStatistics, Standardisation
 from storage.store import Store
 
@@ -158,7 +158,7 @@ def survey_channels(
     statistics = ChannelStatistics()
     lengths = []
     for source in sources:
-        loaded = load_features(source.stored, sample_rate=sample_rate, store=store)
+        ((loaded, _),) = load_samples([source], every=sample_rate, store=store)
         lengths.append(len(loaded.features))
         if standardize:
             statistics.add(loaded.features)

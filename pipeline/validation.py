@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fact.blocks import FACT, FACT_CLIP
 from pipeline.alignment import nearest_steps
-from pipeline.dataset import LabelledSource, load_features
+from pipeline.dataset import LabelledSource, load_samples
 from pipeline.errors import SettingsError
 from pipeline.labels import ClassList
 from pipeline.metrics import IOU_PERCENTS, LabelledPrediction, Scores, evaluate
@@ -79,17 +79,17 @@ def hold_out(sources: Sequence[LabelledSource], *, groups: str, count: int, spli
 def prepare_validation(
     sources: Sequence[LabelledSource], *, sample_rate: int, standardisation: Standardisation, store: Store
 ) -> tuple[ValidationVideo, ...]:
-    """Read the held-out videos into memory."""
+    """Read the held-out videos into memory, without frames and steps of unseen classes: seen ones alone decide."""
     videos = []
     for source in sources:
-        loaded = load_features(source.stored, sample_rate=sample_rate, store=store)
+        ((loaded, _),) = load_samples([source], every=sample_rate, store=store)
         times = source.video.facts.frame_times[: len(source.labels)]
         videos.append(
             ValidationVideo(
                 video_id=source.video.id,
                 features_TD=standardisation.apply(loaded.features),
-                owner=nearest_steps(times, loaded.step_times),
-                truth=source.labels,
+                owner=nearest_steps(times[source.kept], loaded.step_times),
+                truth=source.labels[source.kept],
             )
         )
     return tuple(videos)

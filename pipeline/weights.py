@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.download import download_file
 from pipeline.errors import SettingsError, WeightsError
+from pipeline.licences import NOT_NEEDED, UNKNOWN, joined_licence, licence_of_file
 from storage.keys import digest_of, file_digest
 from storage.places import cache_folder
 
@@ -78,6 +79,8 @@ class ResolvedWeights:
     """True for seeded random numbers, whose features mean nothing beyond a test."""
     origin: str
     """Where they are from, in words."""
+    licence: str = UNKNOWN
+    """Under which licence they may be used, as far as that is on record."""
     path: Path | None = None
     """Checkpoint file, or folder in open_clip's layout; None for random numbers."""
     tag: str | None = None
@@ -166,6 +169,11 @@ def combined_digest(weights: Iterable[ResolvedWeights]) -> str:
     return digests[0] if len(digests) == 1 else digest_of({"networks": digests})
 
 
+def combined_licence(weights: Iterable[ResolvedWeights]) -> str:
+    """One record for the networks of a profile, in their order."""
+    return joined_licence([one.licence for one in weights])
+
+
 def random_weights(network: str, *, seed: int) -> ResolvedWeights:
     """Seeded random weights of a network; the torch version counts, because it draws the numbers."""
     identity = {
@@ -176,7 +184,14 @@ def random_weights(network: str, *, seed: int) -> ResolvedWeights:
         "open_clip": version("open_clip_torch") if network.startswith("clip/") else None,
     }
     origin = f"random numbers of seed {seed}"
-    return ResolvedWeights(network=network, digest=digest_of(identity), random=True, origin=origin, seed=seed)
+    return ResolvedWeights(
+        network=network,
+        digest=digest_of(identity),
+        random=True,
+        origin=origin,
+        licence=NOT_NEEDED,
+        seed=seed,
+    )
 
 
 def weights_folder() -> Path:
@@ -216,7 +231,14 @@ def _find(
             f"{path}: its SHA-256 is {found} instead of {expected} ({stream.variable}_SHA256). "
             "Replace the file by an intact copy, or correct the checksum."
         )
-    return ResolvedWeights(network=network, digest=found, random=False, origin=str(path), path=path)
+    return ResolvedWeights(
+        network=network,
+        digest=found,
+        random=False,
+        origin=str(path),
+        licence=licence_of_file(path),
+        path=path,
+    )
 
 
 def _expected_digest(stream: _Checkpoint) -> str:

@@ -115,6 +115,16 @@ def test_fusion_by_path_reaches_it_too_and_a_price_keeps_it_from_flickering(look
     assert predict_with_texts(noisy, switch_cost=6.0, **steps).labels.tolist() == [[0, 0, 0, 2, 2, 2]]
 
 
+def test_unseen_classes_are_favoured_by_as_many_nats_as_asked(looks_unseen):
+    """The first half is 10 nats nearer to the text of a seen class: similarity 1 against 0 at temperature 0.1."""
+    steps = {"frame_weight": 0.1, "temperature": 0.1, "unseen_classes": (2,), "fusion": "path"}
+    for bias, first in ((-9.0, 0), (9.0, 0), (11.0, 2)):
+        prediction = predict_with_texts(looks_unseen, switch_cost=0.0, unseen_bias=bias, **steps)
+        assert prediction.labels.tolist() == [[first] * 3 + [2] * 3]
+    against = predict_with_texts(looks_unseen, switch_cost=0.0, unseen_bias=-11.0, **steps)
+    assert 2 not in against.labels
+
+
 def test_other_texts_than_those_of_training_can_be_asked_for(looks_unseen):
     texts = torch.tensor([[0.0, 0.0, 5.0], [2.0, 0.0, 0.0]])
     prediction = predict_texts(looks_unseen, texts, temperature=0.1)

@@ -80,7 +80,7 @@ def test_runs_scored_on_other_labels_are_not_compared(files, capsys):
     [
         (["--predictions", "p"], "--predictions needs --labels"),
         (["--predictions", "p", "--labels", "l", "--run", "ab"], "exclude each other"),
-        (["--out", "o"], "belong to --predictions"),
+        (["--out", "o"], "--out belongs to --predictions"),
         (["--predictions", "p", "--labels", "l", "--fps", "0"], "--fps 0.0 is no rate"),
         (["--predictions", "p", "--labels", "l", "--videos-beside", "v"], "give --out too"),
     ],
