@@ -148,7 +148,8 @@ def conclude(work: Callable[[], StageReport]) -> State[Any]:
     failed = failures(listed)
     for outcome in failed:
         log.error("%s: %s", outcome.video, outcome.reason)
-    message = summary(listed) if listed else "done"
+    counted = summary(listed) if listed else ""
+    message = "; ".join(part for part in (counted, report.conclusion) if part) or "done"
     if not failed:
         return Completed(message=message, data=report)
     if len(failed) < len(listed):

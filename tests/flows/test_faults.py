@@ -69,7 +69,10 @@ def test_a_video_that_hangs_the_decoder_costs_a_scheduled_run_that_video_alone(s
     second = server.submit("retrain/retrain", settings, after_seconds=5, **environment)
     ended = [server.wait_for_end(each) for each in (run, second)]
     # Whichever came first trained; the deployment's limit made the other one wait, and it found nothing new.
-    assert sorted(ended) == [("Completed", "done"), ("PartlyFailed", "1 of 4 failed")]
+    assert sorted(ended) == [
+        ("Completed", "no labelled video is new or changed"),
+        ("PartlyFailed", "1 of 4 failed; promoted: it is the first model of this name"),
+    ]
     states = {name: server.states(each) for each, (name, _) in zip((run, second), ended, strict=True)}
     assert "AwaitingConcurrencySlot" in states["Completed"]
     assert "AwaitingConcurrencySlot" not in states["PartlyFailed"]
