@@ -144,5 +144,3 @@ def test_a_limit_for_the_gpu_must_exist_and_is_then_kept(server, dataset, traine
     server.prefect("gcl", "create", "factseg-gpu", "--limit", "1")
     again = server.submit("segment/segment", settings, FACTSEG_GPU_LIMIT="factseg-gpu")
     assert server.wait_for_end(again)[0] == "Completed"
-test_a_server_that_restarts_while_a_worker_runs_loses_nothing.hangs = True
-test_a_limit_for_the_gpu_must_exist_and_is_then_kept.hangs = True
