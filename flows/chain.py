@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.futures import wait
@@ -27,6 +28,7 @@ from flows.reports import StageReport
 from flows.runner import EXPECTED_ERRORS
 from flows.time_limit import limit_of_environment, time_limit
 from pipeline.cluster import RayCluster
+from pipeline.errors import SettingsError
 from pipeline.outcome import failures, summary
 from pipeline.settings import (
     EmbedSettings,
@@ -55,12 +57,23 @@ def gpu_slot() -> Iterator[None]:
     """Hold a slot of the global concurrency limit that the environment names; none is needed without a name.
 
     The limit must exist: with a misspelt name nobody would wait for anybody.
+
+    Raises:
+        SettingsError: It does not exist.
     """
     name = os.environ.get(GPU_LIMIT_VARIABLE, "")
     if not name:
         yield
         return
-    with concurrency(name, occupy=1, strict=True):
+    with ExitStack() as slot:
+        try:
+            # A server that is gone for a while must not end the work of a day: the slot is then merely not renewed.
+            slot.enter_context(concurrency(name, occupy=1, strict=True, raise_on_lease_renewal_failure=False))
+        except ConcurrencySlotAcquisitionError as error:
+            raise SettingsError(
+                f"{GPU_LIMIT_VARIABLE} names the limit {name!r}, of which no slot can be had: {error}. "
+                f"Make it with `prefect gcl create {name} --limit 1`, or correct the name."
+            ) from error
         yield
 
 
@@ -135,7 +148,8 @@ def conclude(work: Callable[[], StageReport]) -> State[Any]:
     failed = failures(listed)
     for outcome in failed:
         log.error("%s: %s", outcome.video, outcome.reason)
-    message = summary(listed) if listed else "done"
+    counted = summary(listed) if listed else ""
+    message = "; ".join(part for part in (counted, report.conclusion) if part) or "done"
     if not failed:
         return Completed(message=message, data=report)
     if len(failed) < len(listed):

@@ -76,11 +76,14 @@ def print_texts(report: StageReport, *, as_json: bool) -> None:
 
 def print_outcomes(report: StageReport, *, as_json: bool) -> None:
     """What became of every video."""
-    rows = [asdict(outcome) for outcome in report.outcomes]
     if as_json:
-        print_json(rows)
-    else:
-        _print_table(["video", "status", "reason"], [list(row.values()) for row in rows])
+        print_json([asdict(outcome) for outcome in report.outcomes])
+        return
+    rows = [
+        [outcome.video, outcome.status, outcome.seconds or None, outcome.reason]
+        for outcome in report.outcomes
+    ]
+    _print_table(["video", "status", "seconds", "reason"], rows)
 
 
 def print_predictions(report: StageReport, *, as_json: bool) -> None:
@@ -187,19 +190,21 @@ def _range(interval: Sequence[float] | None) -> str | None:
 
 
 def print_models(models: Sequence[Mapping[str, Any]]) -> None:
-    """Every version of every model, its scores in percent."""
-    columns = list(dict.fromkeys(name for model in models for name in model["scores"]))
-    rows = [
-        [
-            model["model"],
-            model["version"],
-            "champion" if model["champion"] else None,
-            model["run"][:12],
-            *(model["scores"].get(name) for name in columns),
+    """Every version of every model, its scores in percent; a table for each model, which fits 80 columns."""
+    for name in dict.fromkeys(model["model"] for model in models):
+        versions = [model for model in models if model["model"] == name]
+        champion = next((model["version"] for model in versions if model["champion"]), None)
+        columns = list(dict.fromkeys(score for model in versions for score in model["scores"]))
+        rows = [
+            [
+                model["version"],
+                model["run"][:8],
+                *(_figure(model["scores"].get(score)) for score in columns),
+            ]
+            for model in versions
         ]
-        for model in models
-    ]
-    _print_table(["model", "version", "", "run", *columns], rows)
+        leads = "no champion" if champion is None else f"champion: version {champion}"
+        _print_table(["version", "run", *columns], rows, title=f"{name}, {leads}")
 
 
 def print_status(rows: "Sequence[StatusRow]") -> None:

@@ -224,6 +224,7 @@ def segment(
     /,
     *,
     recursive: RecursiveOption = False,
+    out: Path | None = None,
     model: str | None = None,
     run: str | None = None,
     labels: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
@@ -245,6 +246,7 @@ def segment(
     Args:
         videos: Video files, folders whose files are taken, and URLs such as s3://bucket/videos/a.mp4.
         recursive: Take the files of deeper folders too.
+        out: Folder for JSON, CSV, WebVTT and a page of each video, besides what is printed.
         model: Name of the model in the registry, where the store has several.
         run: Key of a run, or its first digits, instead of the champion.
         labels: Labels to choose from instead of the classes of training, such as --labels 'open the box' 'close it'.
@@ -271,6 +273,7 @@ def segment(
         store=store,
         videos=videos,
         recursive=recursive or None,
+        out=out,
         model=model,
         run=run,
         labels=labels,

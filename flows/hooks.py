@@ -43,7 +43,12 @@ def publish(report: StageReport) -> None:
     listed = sorted(report.outcomes, key=lambda outcome: order[outcome.status])
     if listed:
         rows = [
-            {"video": outcome.video, "status": outcome.status, "reason": outcome.reason}
+            {
+                "video": outcome.video,
+                "status": outcome.status,
+                "seconds": round(outcome.seconds, 2) if outcome.seconds else "",
+                "reason": outcome.reason,
+            }
             for outcome in listed[:MAX_ROWS]
         ]
         left_out = f" ({len(listed) - MAX_ROWS} more in the store)" if len(listed) > MAX_ROWS else ""

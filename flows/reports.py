@@ -19,3 +19,5 @@ class StageReport:
     """JSON-able results: keys, paths, scores."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing."""
+    conclusion: str = ""
+    """What the stage decided, for the message of the flow's state; empty where it decides nothing."""

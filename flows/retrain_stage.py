@@ -42,7 +42,7 @@ def retrain_stage(settings: RetrainSettings, runner: Runner, call: StageCaller) 
         facts: dict[str, Any] = {"model": name, "news": str(news)}
         if champion is not None and not news:
             facts |= {"promoted": False, "champion": champion.version, "decision": str(news)}
-            return StageReport(stage="retrain", facts=facts)
+            return StageReport(stage="retrain", facts=facts, conclusion=str(news))
         return _challenge(settings, runner, call, champion=champion, news=news, facts=facts)
 
 
@@ -86,6 +86,7 @@ def _challenge(
         outcomes=merge_outcomes([report.outcomes for report in reports]),
         facts=facts,
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        conclusion=f"{'promoted' if facts['promoted'] else 'not promoted'}: {facts['decision']}",
     )
 
 

@@ -16,9 +16,12 @@ from pipeline.errors import SettingsError
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parents[1]
-"""Folder of ``prefect.yaml``."""
+"""Folder of ``prefect.yaml`` and ``crashed-runs.yaml``."""
 
 POOL = "factseg"
+
+CRASHED_RUNS = "factseg-crashed-runs"
+"""Name of the automation of ``crashed-runs.yaml``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +86,10 @@ def _start_prefect(folder: Path, cluster: Cluster) -> tuple[Service, dict[str, s
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_DATABASE_CONNECTION_URL": cluster.url("prefect", driver="asyncpg"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # A database that is gone for some seconds makes answers late, not wrong: by default the server gives up after
+        # 10 s with an error that its clients do not try again. Shorter than their own limit, which is 60 s.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "50",
+        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "50",
     }
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -110,21 +117,23 @@ def _start_mlflow(folder: Path, cluster: Cluster) -> tuple[Service, dict[str, st
 def _start_worker(folder: Path, environment: dict[str, str]) -> Service:
     variables = {**os.environ, **environment, "PREFECT_HOME": str(folder / "prefect")}
     prefect = [sys.executable, "-m", "prefect"]
-    steps = {
-        "pool": [*prefect, "work-pool", "create", "--overwrite", "--type", "process", POOL],
-        "deploy": [
-            *prefect,
-            "--no-prompt",
-            "deploy",
-            "--all",
-            "--prefect-file",
-            str(PROJECT / "prefect.yaml"),
-        ],
-    }
-    for name, command in steps.items():
-        step = Service.start(name, command, log=folder / f"{name}.log", environment=variables, cwd=PROJECT)
-        if step.process.wait():
-            raise SettingsError(f"`prefect {name}` failed. Its log says why: {step.log}.")
+
+    def carry_out(step: str, *arguments: str) -> int:
+        command = [*prefect, *arguments]
+        service = Service.start(step, command, log=folder / f"{step}.log", environment=variables, cwd=PROJECT)
+        return service.process.wait()
+
+    def must(step: str, *arguments: str) -> None:
+        if carry_out(step, *arguments):
+            raise SettingsError(
+                f"`prefect {' '.join(arguments)}` failed. Its log says why: {folder / step}.log."
+            )
+
+    must("pool", "work-pool", "create", "--overwrite", "--type", "process", POOL)
+    must("deploy", "--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml"))
+    # Made a second time it would act twice.
+    if carry_out("automation", "automation", "inspect", CRASHED_RUNS):
+        must("automation", "automation", "create", "--from-file", str(PROJECT / "crashed-runs.yaml"))
     command = [*prefect, "worker", "start", "--pool", POOL]
     log.info("flows are deployed; a worker waits for their runs")
     return Service.start("worker", command, log=folder / "worker.log", environment=variables, cwd=PROJECT)

@@ -5,10 +5,12 @@ Every stage is a function of its settings and a ``Runner``: ``flows.chain`` make
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 from flows.reports import StageReport
@@ -22,6 +24,7 @@ from pipeline.labels import read_mapping
 from pipeline.listing import distinct_names, printable
 from pipeline.outcome import VideoOutcome
 from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
+from pipeline.results import write_results
 from pipeline.segment import choose_run
 from pipeline.settings import (
     EmbedSettings,
@@ -35,7 +38,7 @@ from pipeline.texts import embed_classes
 from pipeline.train import find_trained, train
 from storage.datasets import read_dataset
 from storage.outcomes import write_outcomes
-from storage.places import absolute
+from storage.places import Address, absolute
 from storage.registry import check_tracking
 from storage.store import Store
 
@@ -157,6 +160,8 @@ def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
     """Segments of new videos."""
     paths, outcomes = _list_videos(settings.videos, recursive=settings.recursive)
     names = _names(paths)
+    if settings.out is not None:
+        _check_file_names(paths)
     run = choose_run(settings)
     step = partial(segment_anywhere, settings=settings, run=run)
     batches = _batches(paths, size=settings.batch_videos)
@@ -170,7 +175,46 @@ def segment(settings: SegmentSettings, runner: Runner) -> StageReport:
             outcomes.append(outcome)
             if video.prediction:
                 videos.append(asdict(replace(video, outcome=outcome)))
-    return StageReport(stage="segment", outcomes=tuple(outcomes), facts={"run": run, "videos": videos})
+    facts: dict[str, Any] = {"run": run, "videos": videos, "latency": _latency(outcomes)}
+    if settings.out is not None:
+        write = partial(_write_results, videos, store=settings.store, folder=settings.out)
+        facts["files"] = runner.run("write-results", write)
+    return StageReport(stage="segment", outcomes=tuple(outcomes), facts=facts)
+
+
+def _write_results(videos: Sequence[Mapping[str, Any]], *, store: Address, folder: Path) -> list[str]:
+    """JSON, CSV, WebVTT and a page of every segmented video; the files that were written."""
+    opened = Store(store)
+    return [
+        str(file)
+        for video in videos
+        for file in write_results(
+            Path(video["path"]), prediction=video["prediction"], store=opened, folder=folder
+        )
+    ]
+
+
+def _check_file_names(addresses: Sequence[VideoAddress]) -> None:
+    """Refuse two videos whose results would have one name, before anything is computed."""
+    counts = Counter(name_of(address) for address in addresses)
+    name, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise SettingsError(
+            f"{count} of the videos are called {name}, and their results would overwrite each other in one folder. "
+            "Segment each folder with an --out of its own, or leave it out."
+        )
+
+
+def _latency(outcomes: Sequence[VideoOutcome]) -> dict[str, Any]:
+    """How long the videos took that were segmented now: the median, and the slowest; nothing where there is none."""
+    done = sorted((one for one in outcomes if one.status == "done"), key=lambda one: one.seconds)
+    if not done:
+        return {}
+    return {
+        "median_seconds": median(one.seconds for one in done),
+        "slowest_seconds": done[-1].seconds,
+        "slowest_video": done[-1].video,
+    }
 
 
 def full_pipeline(settings: RunSettings, call: StageCaller) -> StageReport:

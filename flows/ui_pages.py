@@ -1,5 +1,6 @@
 """The pages of ``factseg ui``: what the templates in ``ui_assets`` are given. Every text in them is escaped."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -70,10 +71,16 @@ class Pages:
     def catalogue(self, catalogue: Catalogue, query: CatalogueQuery) -> str:
         """The table of videos."""
         page = catalogue.page(query)
+        names = Counter(video.name for video in page.videos)
         return self._render(
             "catalogue.html",
             query=query,
             page=page,
+            folders={
+                video.key: str(Path(video.path).parent)
+                for video in page.videos
+                if names[video.name] > 1 and video.path
+            },
             rows=[(video, len(catalogue.segmented(video))) for video in page.videos],
             columns=[_column(name, query) for name in SORTS],
             stages=STAGES,
@@ -198,6 +205,7 @@ def _column(name: str, query: CatalogueQuery) -> dict[str, str]:
     order = ("descending" if query.descending else "ascending") if now else ""
     return {
         "title": _COLUMNS[name],
+        "word": "yes" if name in {"status", "codec"} else "",
         "order": order,
         "address": _address(query, sort=name, order="down" if down else ""),
     }

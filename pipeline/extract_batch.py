@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -120,6 +121,12 @@ def _extract_one(
 
 
 def _attempt(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
+    started = time.perf_counter()
+    outcome = _outcome(path, work)
+    return replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _outcome(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
     try:
         return work(path)
     except (PipelineError, StorageError) as error:

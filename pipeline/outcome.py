@@ -21,6 +21,8 @@ class VideoOutcome:
     """Whether the failure says nothing about the video, so that the same may go well another time: a full disk."""
     path: str = ""
     """The file, where a stage looked at one: two videos may have the same name in two folders."""
+    seconds: float = 0.0
+    """How long the stage was busy with it; 0 where that was not measured."""
 
 
 def failures(outcomes: Iterable[VideoOutcome]) -> list[VideoOutcome]:

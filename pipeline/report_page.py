@@ -204,7 +204,7 @@ def _panel_title(name: str) -> str:
         return "Loss"
     if any(word in lowered for word in ("acc", "edit", "f1")):
         return "Scores (percent)"
-    return name
+    return name.replace("_", " ").capitalize()
 
 
 def grouped(values: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

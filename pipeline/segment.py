@@ -1,7 +1,8 @@
 """New videos: features, then segments by a trained model. No labels are asked for."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,7 +59,13 @@ def segment_batch(paths: Sequence[Path], *, settings: SegmentSettings, run: str)
 
     Features that the store lacks are extracted with the very weights the model was trained on.
     """
-    return [_segment_one(path, settings=settings, run=run) for path in paths]
+    return [_timed(path, settings=settings, run=run) for path in paths]
+
+
+def _timed(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:
+    started = time.perf_counter()
+    made = _segment_one(path, settings=settings, run=run)
+    return replace(made, outcome=replace(made.outcome, seconds=time.perf_counter() - started))
 
 
 def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:

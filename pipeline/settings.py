@@ -440,6 +440,8 @@ class SegmentSettings(StrictSettings):
     """GiB of this machine's disk that videos fetched from URLs may take together."""
     recursive: bool = False
     """Take the files of deeper folders too."""
+    out: Path | None = None
+    """Folder for JSON, CSV, WebVTT and a page of each video; segments stay in the store alone unless given."""
 
     store: StoreAddress = DEFAULT_STORE
     """Folder of all artefacts, or its URL."""

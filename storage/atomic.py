@@ -6,6 +6,7 @@ import glob
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -66,13 +67,11 @@ def atomic_path(target: Place, *, once: bool = False) -> Iterator[Path]:
         try:
             with _beside(target) as scratch:
                 yield scratch
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
+        except Exception as error:
+            number = _errno(error)
+            if number not in _NO_ROOM:
                 raise
-            raise DiskFullError(
-                f"There is no room to write {target} ({error.strerror or error}). "
-                "Free some space, `factseg gc --dry-run` says where, then run the same command again."
-            ) from error
+            raise DiskFullError.writing(target, os.strerror(number)) from error
         return
     with tempfile.TemporaryDirectory(prefix="factseg-") as folder:
         scratch = Path(folder) / target.name
@@ -80,6 +79,15 @@ def atomic_path(target: Place, *, once: bool = False) -> Iterator[Path]:
         _check_leases(target)
         if not put_file(scratch, target, once=once):
             log.info("%s: another process stored it first; that one stays.", target)
+
+
+def _errno(error: Exception) -> int:
+    """The system's number of an error; 0 where it is none of the system's."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    # Libraries in Rust, such as safetensors, have an error of their own that says it in words alone.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager

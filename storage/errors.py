@@ -23,6 +23,18 @@ class LeaseLostError(StorageError):
 class DiskFullError(StorageError):
     """There is no room for a file, on the disk or in the quota."""
 
+    @classmethod
+    def writing(cls, what: object, reason: str) -> "DiskFullError":
+        """The error of not being able to write a file.
+
+        >>> str(DiskFullError.writing("a.parquet", "No space left on device"))[:64]
+        'There is no room to write a.parquet (No space left on device). F'
+        """
+        return cls(
+            f"There is no room to write {what} ({reason}). "
+            "Free some space, `factseg gc --dry-run` says where, then run the same command again."
+        )
+
 
 class MissingArtefactError(StorageError, LookupError):
     """Nothing is stored under the name asked for."""

@@ -8,7 +8,8 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.atomic import artefact_lock
 from storage.database_seal import record_database
-from storage.errors import MissingArtefactError, StorageError, TrackingError
+from storage.errors import DiskFullError, MissingArtefactError, StorageError, TrackingError
 from storage.places import absolute, is_url
 from storage.sealed_json import read_sealed_json, write_sealed_json
 from storage.store import Store
@@ -83,7 +84,7 @@ class Registry:
             curves: Figures by epoch; each row has ``epoch``.
         """
         # SQLite lets one writer in at a time; two registrations of one run must not make two versions.
-        with artefact_lock(self._store.tracking_database):
+        with self._changing():
             known = [entry for entry in self.versions(name) if entry.run == run and entry.test == test]
             if known:
                 return known[0]
@@ -130,7 +131,7 @@ class Registry:
 
     def promote(self, entry: RegisteredRun) -> None:
         """Make a version the champion of its model; which one led before is remembered."""
-        with artefact_lock(self._store.tracking_database):
+        with self._changing():
             champion = self._ask_champions().get(entry.name)
             if champion is not None and champion.version == entry.version:
                 return
@@ -145,7 +146,7 @@ class Registry:
         Raises:
             MissingArtefactError: No other version ever led this model.
         """
-        with artefact_lock(self._store.tracking_database):
+        with self._changing():
             versions = {entry.version: entry for entry in self.versions(name)}
             former = [version for version in self._former(name) if version in versions] if versions else []
             if not former:
@@ -159,7 +160,7 @@ class Registry:
     def note_decision(self, entry: RegisteredRun, facts: Mapping[str, Any]) -> None:
         """Keep with a version why it was promoted or not, as JSON."""
         text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
-        with artefact_lock(self._store.tracking_database):
+        with self._changing():
             self._client.set_model_version_tag(entry.name, str(entry.version), _DECISION_TAG, text)
             self._record()
 
@@ -189,6 +190,23 @@ class Registry:
                 f"No champion of model {name!r} in {self._store.root}. Known: {known}."
             )
         return chosen
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change the tracker alone.
+
+        Raises:
+            DiskFullError: The disk of its database is full; nothing that was promised is lost.
+        """
+        with artefact_lock(self._store.tracking_database):
+            try:
+                yield
+            except Exception as error:
+                # Deep inside of MLflow's own errors, SQLite says so in words alone.
+                found = re.search(r"database or disk is full|disk I/O error", str(error))
+                if found is None:
+                    raise
+                raise DiskFullError.writing(self._store.tracking_database, found[0]) from error
 
     def _record(self) -> None:
         """Note what the database holds now, for ``factseg verify``."""

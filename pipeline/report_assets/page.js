@@ -98,7 +98,9 @@ function confusionMatrix() {
 }
 
 function niceTicks(low, high) {
-  const rough = (high - low) / 4 || 1;
+  // A line that never moves lies in the middle between 0 and its double.
+  if (low === high) [low, high] = low ? [Math.min(0, 2 * low), Math.max(0, 2 * low)] : [0, 1];
+  const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((each) => each >= rough);
   const ticks = [];
@@ -129,7 +131,7 @@ class Chart {
     const [width, height, left, right, top, bottom] = [this.svg.clientWidth || 320, 210, 46, 10, 8, 24];
     const values = series.flatMap((each) => each.values).filter((value) => value !== null);
     const ticks = niceTicks(Math.min(...values, values.length ? Infinity : 0), Math.max(...values, values.length ? -Infinity : 1));
-    const [low, high] = [ticks[0], ticks.at(-1) === ticks[0] ? ticks[0] + 1 : ticks.at(-1)];
+    const [low, high] = [ticks[0], ticks.at(-1)];
     const span = x.at(-1) - x[0];
     this.toX = (index) => left + (span ? (x[index] - x[0]) / span : 0.5) * (width - left - right);
     this.toY = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);

@@ -77,8 +77,12 @@ def prefect_home(tmp_path_factory) -> Path:
 def factseg(prefect_home):
     """Runs ``factseg`` as a process of its own."""
 
-    def run(*arguments: object, timeout: int = 600, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)]
+    def run(
+        *arguments: object, timeout: int = 600, largest_file: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({largest_file},) * 2); "
+        program = f"{limit if largest_file else ''}from flows.cli import main; main()"
+        command = [sys.executable, "-c", program, *map(str, arguments)]
         variables = {**os.environ, "PREFECT_HOME": str(prefect_home), "COLUMNS": "200", **environment}
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=variables, cwd=ROOT, check=False

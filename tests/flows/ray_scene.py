@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.flows.server import Server, free_port, wait_for
+from tests.flows.server import deployed, free_port, wait_for
 
 
 class Cluster:
@@ -110,6 +110,25 @@ def extract_and_kill(cluster, second, server, arguments, *, store):
     return {"out": out, "log": log.read_text(), "code": flow.returncode, "killed": doing, "done": done}
 
 
+def extract_by_deployment(cluster, server, videos, *, store):
+    """Extract two videos over the cluster by a run of the deployment; how it ended, and on which workers."""
+    settings = {
+        "videos": [str(videos / name) for name in ("v0.mp4", "v1.mp4")],
+        "store": str(store.with_name("by-deployment")),
+        "extraction": {
+            "features": ["clip:stride=5"],
+            "weights": "random",
+            "batch_videos": 1,
+            "runner": "ray",
+            "ray_address": cluster.address,
+        },
+    }
+    run = server.submit("extract/extract", settings)
+    name, message = server.wait_for_end(run)
+    logged = server.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    return {"ended": [name, message], "log": [entry["message"] for entry in logged]}
+
+
 def main(folder, store, arguments):
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     os.environ |= {
@@ -120,15 +139,15 @@ def main(folder, store, arguments):
         "RAY_memory_monitor_refresh_ms": "0",
     }
     (folder / "prefect").mkdir()
-    server = Server(folder / "prefect")
-    server.start_server()
-    cluster = Cluster(folder)
-    cluster.add_node("first")
-    second = cluster.add_node("second")
-    found = extract_and_kill(cluster, second, server, arguments, store=store)
-    runs = server.flow_runs()
-    found["states"] = [run["state"]["name"] for run in runs]
-    found["tasks"] = [run["state_name"] for run in server.post("/task_runs/filter", {})]
+    with deployed(folder / "prefect") as server:
+        cluster = Cluster(folder)
+        cluster.add_node("first")
+        second = cluster.add_node("second")
+        found = extract_and_kill(cluster, second, server, arguments, store=store)
+        runs = server.flow_runs(state={"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "RUNNING"]}})
+        found["states"] = [run["state"]["name"] for run in runs]
+        found["tasks"] = [run["state_name"] for run in server.post("/task_runs/filter", {})]
+        found["deployment"] = extract_by_deployment(cluster, server, Path(arguments[0]), store=store)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,11 +128,13 @@ class Server:
         with urllib.request.urlopen(url, timeout=60) as answer:
             return json.loads(answer.read())["id"]
 
-    def submit(self, name, settings, **job_variables):
-        """Id of a new run of deployment `flow/name`."""
-        body = {"parameters": {"settings": settings}, "state": {"type": "SCHEDULED"}}
-        if job_variables:
-            body["job_variables"] = {"env": job_variables}
+    def submit(self, name, settings, *, after_seconds=0, **environment):
+        """Id of a new run of deployment `flow/name`, with more in the environment of its process."""
+        start = datetime.now(UTC) + timedelta(seconds=after_seconds)
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": start.isoformat()}}
+        body = {"parameters": {"settings": settings}, "state": state}
+        if environment:
+            body["job_variables"] = {"env": environment}
         return self.post(f"/deployments/{self.deployment(name)}/create_flow_run", body)["id"]
 
     def flow_runs(self, **filters):
@@ -139,6 +145,19 @@ class Server:
         found = self.flow_runs(id={"any_": [run]})[0]
         return found["state"]["name"], found["state"]["type"], found["state"]["message"]
 
+    def states(self, run):
+        """Names of the states that a run went through."""
+        url = f"http://127.0.0.1:{self.port}/api/flow_run_states/?flow_run_id={run}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return [state["name"] for state in json.loads(answer.read())]
+
+    def wait_until_running(self, run):
+        wait_for(lambda: self.state(run)[1] == "RUNNING", what=f"the start of run {run}")
+
+    def process(self, name):
+        """The process that was started under a name."""
+        return self._processes[name]
+
     def wait_for_end(self, run):
         """Name and message of the state in which a run ended."""
 
@@ -147,3 +166,27 @@ class Server:
             return (name, message) if kind in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
         return wait_for(ended, what=f"the end of run {run}")
+
+
+def documented_commands():
+    """The commands of the page from nothing to a running schedule, without `factseg.toml` being written."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = re.search(r"From nothing to a running schedule.*?```bash\n(.*?)```", page, re.DOTALL)[1]
+    return [shlex.split(line) for line in block.splitlines() if line.startswith("prefect")]
+
+
+@contextmanager
+def deployed(home):
+    """A server, its pool, its deployments and a worker, by the five commands of the page."""
+    server = Server(home)
+    start, pool, deploy, worker, run = documented_commands()
+    assert start == ["prefect", "server", "start"]
+    assert run[:3] == ["prefect", "deployment", "run"]
+    try:
+        server.start_server()
+        server.prefect(*pool[1:])
+        server.prefect("--no-prompt", *deploy[1:])
+        server.start("worker", *worker[1:])
+        yield server
+    finally:
+        server.close()

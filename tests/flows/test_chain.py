@@ -1,10 +1,12 @@
 """How flows end, without a server: the state of a flow is made from the report of its stage."""
 
 import logging
+from dataclasses import replace
 
 import pytest
+from prefect.states import Failed
 
-from flows.chain import FLOWS, conclude
+from flows.chain import FLOWS, PrefectRunner, conclude
 from flows.reports import StageReport
 from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
@@ -39,6 +41,22 @@ def test_a_text_file_beside_the_videos_counts_as_neither():
     notes = VideoOutcome(video="notes.tsv", status="skipped", reason="not a video")
     failed = StageReport(stage="extract", outcomes=(*report("failed").outcomes, notes))
     assert conclude(lambda: failed).is_failed()
+
+
+def test_what_a_stage_decided_is_in_the_message_of_its_state():
+    idle = StageReport(stage="retrain", conclusion="no labelled video is new or changed")
+    assert conclude(lambda: idle).message == "no labelled video is new or changed"
+    decided = replace(report("done", "done"), conclusion="promoted: no class loses")
+    assert conclude(lambda: decided).message == "2 done, 0 skipped; promoted: no class loses"
+
+
+def test_steps_are_tried_again_after_a_random_pause_unless_only_a_person_can_help():
+    step = PrefectRunner._task("extract-features", lambda given: given)
+    assert (step.retries, step.retry_jitter_factor) == (2, 0.5)
+    assert step.retry_delay_seconds == [2, 4]
+    again = step.retry_condition_fn
+    assert again(step, None, Failed(data=ConnectionResetError()))
+    assert not again(step, None, Failed(data=DatasetError("there: no such folder. Give another.")))
 
 
 def test_what_a_user_can_mend_fails_the_flow_with_one_sentence():

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from flows.cli import run_command
+from flows.cli_output import print_models
 from storage.folders import finish_folder
 from storage.registry import Registry
 from storage.store import Store
@@ -36,6 +37,30 @@ def test_models_lists_versions_with_scores_and_the_champion(store, capsys):
     ]
     assert run_command(["models", "--store", store]) == 0
     assert "champion" in capsys.readouterr().out
+
+
+def test_models_fit_a_terminal_of_eighty_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("frame accuracy", "edit", "foreground accuracy", "f1@10", "f1@25", "f1@50")
+    models = [
+        {
+            "model": name,
+            "version": version,
+            "champion": version == 11,
+            "run": RUNS[0],
+            "scores": dict.fromkeys(names, 100.0),
+        }
+        for name in ("badminton", "suturing")
+        for version in (12, 11)
+    ]
+    print_models(models)
+    printed = capsys.readouterr().out
+    assert "badminton, champion: version 11" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    rows = [line for line in printed.splitlines() if "100.0" in line]
+    assert [line.count("100.0") for line in rows] == [6] * 4, "a row is a line"
+    words = {word for name in names for word in name.split()} | {"version"}
+    assert words <= set(printed.split()), "no word is broken"
 
 
 def test_promote_chooses_and_rolls_back(store, capsys):

@@ -1,41 +1,18 @@
 """Deployments on a real server with a real worker, as docs/operations.md says."""
 
-import json
-import re
-import shlex
-
 import pytest
 
-from tests.flows.conftest import ROOT
-from tests.flows.server import Server, wait_for
+from tests.flows.server import deployed, wait_for
 
 pytestmark = pytest.mark.slow
 
 DEPLOYMENTS = {"extract", "embed-text", "train", "evaluate", "segment", "full-pipeline", "retrain"}
 
 
-def documented_commands():
-    """The commands of the page from nothing to a running schedule, without `factseg.toml` being written."""
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    block = re.search(r"From nothing to a running schedule.*?```bash\n(.*?)```", page, re.DOTALL)[1]
-    return [shlex.split(line) for line in block.splitlines() if line.startswith("prefect")]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server, its pool, its deployments and a worker, by the five commands of the page."""
-    server = Server(tmp_path_factory.mktemp("server"))
-    start, pool, deploy, worker, run = documented_commands()
-    assert start == ["prefect", "server", "start"]
-    assert run[:3] == ["prefect", "deployment", "run"]
-    try:
-        server.start_server()
-        server.prefect(*pool[1:])
-        server.prefect("--no-prompt", *deploy[1:])
-        server.start("worker", *worker[1:])
+    with deployed(tmp_path_factory.mktemp("server")) as server:
         yield server
-    finally:
-        server.close()
 
 
 def test_every_deployment_is_there_with_description_tags_and_parameter_schema(server):
@@ -46,6 +23,9 @@ def test_every_deployment_is_there_with_description_tags_and_parameter_schema(se
         assert "factseg" in entry["tags"]
         assert entry["enforce_parameter_schema"]
         assert entry["job_variables"]["env"]["FACTSEG_TIME_LIMIT_SECONDS"]
+        assert entry["global_concurrency_limit"]["limit"] == (
+            1 if entry["name"] == "retrain" else 20 if entry["name"] == "segment" else 4
+        )
     retrain = next(entry for entry in listed if entry["name"] == "retrain")
     assert [(plan["slug"], plan["active"], plan["schedule"]["cron"]) for plan in retrain["schedules"]] == [
         ("nightly", True, "0 2 * * *")
@@ -120,16 +100,3 @@ def test_the_full_pipeline_runs_on_the_worker_with_one_bad_video(server, dataset
         return any("broken" in entry["message"] for entry in logged)
 
     wait_for(reasons, what="the reason in the log", seconds=60)
-
-
-def test_a_killed_worker_leaves_a_run_that_another_continues_from_the_store(server, dataset, trained):
-    """The run's process dies with its worker; a rerun on a new worker does what is missing."""
-    store, _ = trained
-    settings = {"videos": [str(dataset / "videos" / "c.mp4")], "store": str(store)}
-    run = server.submit("segment/segment", settings)
-    wait_for(lambda: server.state(run)[1] == "RUNNING", what="the start of the run")
-    server.end("worker", kill=True)
-    server.start_worker("second")
-    again = server.submit("segment/segment", settings)
-    assert server.wait_for_end(again)[0] == "Completed"
-    assert json.loads(json.dumps(server.state(run)))[1] in {"RUNNING", "COMPLETED", "CRASHED"}

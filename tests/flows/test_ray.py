@@ -105,7 +105,9 @@ def namespace():
 
 @pytest.mark.slow
 @pytest.mark.ops
-def test_a_node_killed_at_work_loses_nothing(videos, tmp_path_factory, tmp_path, factseg, namespace):
+def test_a_node_killed_at_work_loses_nothing_and_a_deployment_uses_the_rest(
+    videos, tmp_path_factory, tmp_path, factseg, namespace
+):
     direct = factseg("extract", videos, *OPTIONS, "--store", tmp_path / "direct", "--direct", "--json")
     assert direct.returncode == 0, direct.stderr
     store = tmp_path / "store"
@@ -131,3 +133,9 @@ def test_a_node_killed_at_work_loses_nothing(videos, tmp_path_factory, tmp_path,
     assert found["tasks"] == ["Completed"] * 8
     assert files_of(store) == files_of(tmp_path / "direct")
     assert len(files_of(store)) == 8
+    # The same over what is left of the cluster, started by a worker.
+    by_deployment = found["deployment"]
+    assert by_deployment["ended"] == ["Completed", "2 done, 0 skipped"], by_deployment["log"]
+    features = files_of(tmp_path / "by-deployment")
+    assert len(features) == 2
+    assert features.items() <= files_of(store).items()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,8 +37,7 @@ def test_retraining_learns_what_is_new_and_changes_nothing_otherwise(world, fact
     assert (facts["promoted"], facts["decision"]) == (False, "no labelled video is new or changed")
 
     # A frame of one training video is relabelled: that video is new to the champion.
-    labels = (data / "labels" / "a.txt").read_text().splitlines()
-    (data / "labels" / "a.txt").write_text("\n".join(["background"] * 11 + labels[11:]) + "\n")
+    relabelled(data)
     failed = factseg("retrain", *options, "--learning-rate", "-1")
     assert failed.returncode == 2
     assert champion(store) == 1
@@ -55,3 +55,43 @@ def test_retraining_learns_what_is_new_and_changes_nothing_otherwise(world, fact
     facts = json.loads(promoted.stdout)
     assert (facts["promoted"], facts["champion"]) == (True, 2)
     assert champion(store) == 2
+
+
+def relabelled(data):
+    """The data set, with a frame of one training video labelled anew."""
+    labels = (data / "labels" / "a.txt").read_text().splitlines()
+    (data / "labels" / "a.txt").write_text("\n".join(["background"] * 11 + labels[11:]) + "\n")
+    return data
+
+
+def test_a_disk_that_fills_up_during_a_retrain_changes_nothing_and_the_next_one_goes_on(world, factseg):
+    store, data = world
+    options = [*dataset_options(relabelled(data)), "--store", store, "--direct", "--json"]
+    before = sorted(path.name for path in (store / "runs").iterdir() if not path.name.startswith("."))
+
+    # Small files still fit; a checkpoint does not.
+    full = factseg("retrain", *options, largest_file=60_000)
+    assert full.returncode == 1
+    assert "There is no room to write" in full.stderr
+    assert "Free some space" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert champion(store) == 1
+    assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [1]
+    assert sorted(path.name for path in (store / "runs").iterdir() if path.name[0] != ".") == before
+    assert not list(store.rglob("*.part"))
+
+    again = factseg("retrain", *options, "--margin", "-100", "--max-class-drop", "100")
+    assert again.returncode == 0, again.stderr
+    assert champion(store) == 2
+
+
+def test_of_two_retrains_at_once_the_second_waits_and_finds_nothing_new(world, factseg):
+    store, data = world
+    options = [*dataset_options(relabelled(data)), "--store", store, "--direct", "--json"]
+    options += ["--margin", "-100", "--max-class-drop", "100"]
+    with ThreadPoolExecutor(2) as both:
+        ran = list(both.map(lambda _: factseg("retrain", *options), range(2)))
+    assert [each.returncode for each in ran] == [0, 0], [each.stderr for each in ran]
+    decisions = [json.loads(each.stdout)["promoted"] for each in ran]
+    assert sorted(decisions) == [False, True]
+    assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [2, 1]

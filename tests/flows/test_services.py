@@ -36,6 +36,7 @@ class Running:
             # A shell that starts this test in the background makes it ignore Ctrl-C; the command must not.
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+        self.folder = Path(folder)
         self.environment = {}
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from flows.cli import main; main()", "services", str(folder)],
@@ -54,6 +55,12 @@ class Running:
             assert line.startswith("export "), "".join(self.errors)
             name, _, value = line.removeprefix("export ").strip().partition("=")
             self.environment[name] = value
+
+    def logs(self):
+        """The ends of what the services wrote, for whoever must know why a test failed."""
+        return "\n".join(
+            f"== {log.name}\n{log.read_text(errors='replace')[-6000:]}" for log in self.folder.glob("*.log")
+        )
 
     def interrupt(self):
         self.process.send_signal(signal.SIGINT)
@@ -129,7 +136,7 @@ def test_a_database_that_is_gone_for_twenty_seconds_costs_no_run(server, service
     )
     timer.start()
     timer.join()
-    assert server.wait_for_end(run)[0] == "Completed"
+    assert server.wait_for_end(run)[0] == "Completed", services.logs()
     again = server.submit("segment/segment", settings)
     assert server.wait_for_end(again)[0] == "Completed"
 

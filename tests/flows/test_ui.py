@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from flows.ui_guard import COOKIE, is_loopback
 from flows.ui_server import listen, make_app, media_type
 from pipeline.errors import SettingsError
+from storage.catalogue import CatalogueRow, update_catalogue
 from storage.store import Store
 from tests.flows.conftest import ROOT
 from tests.flows.ui_store import EVALUATION, EVIL_ID, EVIL_SET, PREDICTION, RUN, make_store, write_run
@@ -66,6 +67,16 @@ def test_the_catalogue_shows_every_video_with_its_stages(site, kept):
         texts
     )
     assert f"/videos/{kept.key}" in site.get("/").text
+
+
+def test_videos_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    made = make_store(tmp_path)
+    rows = [CatalogueRow(id="a", path=f"/{folder}/a.mp4", status="ok") for folder in ("old", "new")]
+    update_catalogue(
+        Store(made.root).catalogue_path, [*rows, CatalogueRow(id="b", path="/old/b.mp4", status="ok")]
+    )
+    page = TestClient(make_app(made.open()), base_url=LOCAL).get("/").text
+    assert re.findall(r'<small class="folder">([^<]*)<', page) == ["/new", "/old"]
 
 
 def test_filters_and_order_come_from_the_address(site):

@@ -63,8 +63,15 @@ def test_the_catalogue_is_searched_and_left_by_keys(browser, site):
 def test_curves_of_a_run_are_drawn(browser, site):
     browser.open(f"{site[1]}/runs/{RUN}")
     assert browser.wait(READY) == "true"
-    assert [caption.text for caption in browser.all("#panels figcaption")] == ["Loss", "Scores (percent)"]
-    assert len(browser.all("#panels path.curve")) == 2
+    assert [caption.text for caption in browser.all("#panels figcaption")] == [
+        "Loss",
+        "Scores (percent)",
+        "Learning rate",
+    ]
+    assert len(browser.all("#panels path.curve")) == 3
+    # A rate that never moves is read off its axis, which is neither 0 to 1 nor a single line.
+    ticks = browser.all("#panels figure:nth-child(3) text[text-anchor=end]")
+    assert [tick.text for tick in ticks] == ["0", "0.0025", "0.005", "0.0075", "0.01"]
 
 
 def test_choosing_a_segment_moves_the_video_there(browser, site):

@@ -126,7 +126,10 @@ def write_run(store: Store, *, key: str = RUN, evaluation: str = EVALUATION, nam
             "inputs": [{"spec": "clip:stride=5"}],
         },
     )
-    curves = [{"epoch": epoch, "loss": 3.0 / epoch, "validation f1@50": 10.0 * epoch} for epoch in (1, 2, 3)]
+    curves = [
+        {"epoch": epoch, "loss": 3.0 / epoch, "validation f1@50": 10.0 * epoch, "learning_rate": 0.005}
+        for epoch in (1, 2, 3)
+    ]
     pq.write_table(pa.Table.from_pylist(curves), folder / CURVES_FILE)
     finish_folder(
         folder,

@@ -1,3 +1,5 @@
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import time
 import pytest
 
 from storage.atomic import artefact_lock, atomic_path, write_json_atomically, write_text_atomically
+from storage.errors import DiskFullError
 
 
 def test_a_file_appears_with_its_whole_content(tmp_path):
@@ -96,3 +99,16 @@ def test_parts_of_a_killed_writer_are_gone_once_the_lock_is_held(tmp_path):
         }
     assert parts == {".b.parquet.killed.part"}
     assert target.read_text() == "half"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_known_by_whatever_error_a_library_makes_of_it(tmp_path, number):
+    with (
+        pytest.raises(DiskFullError, match=r"no room to write .*new"),
+        atomic_path(tmp_path / "new"),
+    ):
+        # As safetensors says it.
+        raise ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    with pytest.raises(ValueError, match="os error 5"), atomic_path(tmp_path / "new"):
+        raise ValueError("I/O error: Input/output error (os error 5)")
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from storage.errors import MissingArtefactError
 from storage.registry import Registry
 from storage.store import Store
 
+ROOT = Path(__file__).resolve().parents[2]
 RUN, OTHER_RUN = "ab" * 32, "cd" * 32
 
 
@@ -86,3 +91,32 @@ def test_rolling_back_an_unknown_model_or_version_names_what_there_is(store):
         registry.version("known", 7)
     with pytest.raises(MissingArtefactError, match=r"model 'unknown': known are .*known"):
         registry.version("unknown", 1)
+
+
+REGISTER_ON_A_FULL_DISK = """
+import resource, sys
+from storage.errors import DiskFullError
+from storage.registry import Registry
+from storage.store import Store
+store = Store(sys.argv[1])
+registry = Registry(store)
+registry.names()
+resource.setrlimit(resource.RLIMIT_FSIZE, (store.tracking_database.stat().st_size,) * 2)
+curves = [{"epoch": epoch, **dict.fromkeys(map(str, range(10)), 1.0)} for epoch in range(300)]
+try:
+    registry.register("led-full", run="ef" * 32, test="t", scores={}, parameters={}, curves=curves)
+except DiskFullError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_named_with_the_remedy_and_the_champion_stays(store):
+    registry = Registry(store)
+    registry.promote(register(registry, "led-full"))
+    command = [sys.executable, "-c", REGISTER_ON_A_FULL_DISK, str(store.root)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "There is no room to write" in ran.stdout
+    assert "Free some space" in ran.stdout
+    assert [entry.version for entry in Registry(store).versions("led-full")] == [1]
+    assert Registry(store).champion("led-full").version == 1
+    assert register(registry, "led-full", run=OTHER_RUN).version == 2
