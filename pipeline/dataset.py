@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.alignment import join_by_time, step_labels
+from pipeline.alignment import join_by_time, step_labels, thin_out
 from pipeline.catalogue import Video, find_videos, open_video
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.imported import Recording, RowFacts
+from pipeline.input_rules import Pool
 from pipeline.inputs import ModelInput, feature_key
 from pipeline.label_segments import labels_of_segments
 from pipeline.labels import ClassList, Split, fit_labels, read_labels, read_mapping, read_split
@@ -111,14 +112,24 @@ def stored_recording(video_id: str, dataset: StoredDataset, *, inputs: Sequence[
     return StoredVideo(video=video, inputs=tuple(inputs), keys=(recording.features,))
 
 
-def load_features(stored: StoredVideo, *, sample_rate: int, store: Store) -> VideoFeatures:
-    """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step."""
+def load_features(
+    stored: StoredVideo, *, sample_rate: int, store: Store, pool: Pool = "none"
+) -> VideoFeatures:
+    """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step.
+
+    Args:
+        stored: The video's features.
+        sample_rate: Steps of which one is kept.
+        store: Where they are.
+        pool: What a kept step stands for, see ``thin_out``.
+    """
     read = [
         read_features(store.feature_path(item.profile.name, key))
         for item, key in zip(stored.inputs, stored.keys, strict=True)
     ]
     times, features = join_by_time([part.time for part in read], [part.feature for part in read])
-    return VideoFeatures(step_times=times[::sample_rate], features=features[::sample_rate])
+    kept, rows = thin_out(times, features, every=sample_rate, pool=pool)
+    return VideoFeatures(step_times=kept, features=rows)
 
 
 def dataset_classes(dataset: DatasetSettings, *, store: Store) -> ClassList:
@@ -181,10 +192,10 @@ def survey_part(
 
 
 def load_samples(
-    sources: Sequence[LabelledSource], *, every: int, store: Store
+    sources: Sequence[LabelledSource], *, every: int, store: Store, pool: Pool = "none"
 ) -> list[tuple[VideoFeatures, NDArray[np.int64]]]:
     """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised."""
-    loaded = [load_features(source.stored, sample_rate=every, store=store) for source in sources]
+    loaded = [load_features(source.stored, sample_rate=every, store=store, pool=pool) for source in sources]
     return [(video, labels_by_step(source, video)) for source, video in zip(sources, loaded, strict=True)]
 
 
