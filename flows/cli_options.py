@@ -127,6 +127,10 @@ class TrainingOptions:
     "Use every this many-th step of the features, instead of the recipe's."
     standardize: bool | None = None
     "Bring every feature channel to mean 0 and deviation 1 (unless --no-standardize is given)."
+    standardize_over: str | None = None
+    "Mean and deviation of all 'training' steps (unless given), or of each 'video' alone."
+    pool: str | None = None
+    "'mean': a used step is the mean over the steps nearest to it; 'none' unless given."
     optimizer: str | None = None
     "'adam', 'adamw' or 'sgd', instead of the recipe's."
     weight_decay: float | None = None

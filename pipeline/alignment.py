@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.input_rules import Pool
+
 
 def nearest_steps(frame_times: NDArray[np.float64], step_times: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) the step each frame belongs to: the nearest in time, the earlier of two equally near.
@@ -55,6 +57,32 @@ def step_labels(
     own_nothing = np.bincount(owner, minlength=num_steps) == 0
     majority[own_nothing] = labels[nearest_steps(step_times[own_nothing], frame_times)]
     return majority
+
+
+def thin_out(
+    times: NDArray[np.float64], features: NDArray[np.float32], *, every: int, pool: Pool
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Every ``every``-th step, as it is, or as the mean over the steps nearest to it in time.
+
+    Args:
+        times: (T,) seconds, increasing.
+        features: (T, D).
+        every: Steps of which one is kept; the first is.
+        pool: ``none`` or ``mean``.
+
+    Returns:
+        Seconds and features of the ceil(T / every) steps that are kept.
+
+    >>> thin_out(np.arange(4.0), np.float32([[1], [2], [3], [6]]), every=2, pool="mean")[1].ravel().tolist()
+    [1.5, 4.5]
+    """
+    kept = times[::every]
+    if pool == "none" or every == 1:
+        return kept, features[::every]
+    starts = np.searchsorted(nearest_steps(times, kept), np.arange(len(kept)))
+    counts = np.diff(np.append(starts, len(times)))
+    sums = np.add.reduceat(features, starts, axis=0, dtype=np.float64)
+    return kept, (sums / counts[:, None]).astype(np.float32)
 
 
 def join_by_time(

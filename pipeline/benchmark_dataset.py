@@ -79,7 +79,7 @@ def benchmark(settings: BenchmarkSettings) -> Benchmark:
             "--score validation scores videos that are held out of training, but none are. "
             "Name their groups with --validation-groups."
         )
-    jobs = [(split, seed) for split in _chosen_splits(settings) for seed in settings.seeds]
+    jobs = [(split, seed) for split in chosen_splits(settings) for seed in settings.seeds]
     rows = []
     for done, (split, seed) in enumerate(jobs):
         progress.report("benchmark", done=done, total=len(jobs), unit="runs", note=f"{split}, seed {seed}")
@@ -89,7 +89,7 @@ def benchmark(settings: BenchmarkSettings) -> Benchmark:
 
 
 def _row(settings: BenchmarkSettings, *, split: str, seed: int) -> BenchmarkRow:
-    one = _one_run(settings, split=split, seed=seed)
+    one = one_run(settings, split=split, seed=seed)
     outcome = train(one)
     failed = [video for video in outcome.outcomes if video.status == "failed"]
     if failed:
@@ -112,7 +112,7 @@ def _row(settings: BenchmarkSettings, *, split: str, seed: int) -> BenchmarkRow:
     )
 
 
-def _one_run(settings: BenchmarkSettings, *, split: str, seed: int) -> RunSettings:
+def one_run(settings: BenchmarkSettings, *, split: str, seed: int) -> RunSettings:
     """Settings of one training; each split has a model of its own name, whose test videos stay the same."""
     changes: dict[str, Any] = {"seed": seed}
     if settings.score == "validation":
@@ -139,7 +139,12 @@ def _test_scores(settings: RunSettings, *, run: str) -> dict[str, float]:
     return dict(outcome.scores[CONVENTIONS[0]])
 
 
-def _chosen_splits(settings: BenchmarkSettings) -> list[str]:
+def chosen_splits(settings: BenchmarkSettings) -> list[str]:
+    """Names of the splits that the settings ask for, numbers in order of size.
+
+    Raises:
+        DatasetError: The data set has no such split.
+    """
     known = _known_splits(settings.dataset, store=Store(settings.store))
     if settings.splits == (ALL_SPLITS,):
         return known

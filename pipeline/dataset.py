@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.alignment import join_by_time, step_labels
+from pipeline.alignment import join_by_time, step_labels, thin_out
 from pipeline.catalogue import Video, open_address, videos_by_id
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.imported import Recording, RowFacts
+from pipeline.input_rules import Pool
 from pipeline.inputs import ModelInput, feature_key
 from pipeline.label_segments import labels_of_segments
 from pipeline.labels import ClassList, Split, fit_labels, read_labels, read_mapping, read_split
@@ -133,14 +134,15 @@ def stored_recording(video_id: str, dataset: StoredDataset, *, inputs: Sequence[
 
 
 def load_features(
-    stored: StoredVideo, *, sample_rate: int, store: Store, mapped: bool = False
+    stored: StoredVideo, *, sample_rate: int, store: Store, pool: Pool = "none", mapped: bool = False
 ) -> VideoFeatures:
     """Read the features of all profiles, join them by time, and keep every ``sample_rate``-th step.
 
     Args:
-        stored: The video.
-        sample_rate: Every this many-th step is kept.
-        store: The store.
+        stored: The video's features.
+        sample_rate: Steps of which one is kept.
+        store: Where they are.
+        pool: What a kept step stands for, see ``thin_out``.
         mapped: Read through the mapped cache beside the feature files: for who reads them again and again.
     """
     paths = [
@@ -152,7 +154,8 @@ def load_features(
     else:
         read = [read_features(path) for path in paths]
     times, features = join_by_time([part.time for part in read], [part.feature for part in read])
-    return VideoFeatures(step_times=times[::sample_rate], features=features[::sample_rate])
+    kept, rows = thin_out(times, features, every=sample_rate, pool=pool)
+    return VideoFeatures(step_times=kept, features=rows)
 
 
 def dataset_classes(dataset: DatasetSettings, *, store: Store) -> ClassList:
@@ -215,22 +218,22 @@ def survey_part(
 
 
 def load_samples(
-    sources: Sequence[LabelledSource], *, every: int, store: Store, mapped: bool = False
+    sources: Sequence[LabelledSource], *, every: int, store: Store, pool: Pool = "none", mapped: bool = False
 ) -> list[tuple[VideoFeatures, NDArray[np.int64]]]:
     """Features and majority labels (T,) of every ``every``-th step, source by source; nothing is standardised.
 
-    ``mapped`` as for ``load_features``.
+    ``pool`` and ``mapped`` as for ``load_features``.
 
     Raises:
         DatasetError: All steps of a video have a class that is dropped.
     """
-    return [_load_sample(source, every=every, store=store, mapped=mapped) for source in sources]
+    return [_load_sample(source, every=every, store=store, pool=pool, mapped=mapped) for source in sources]
 
 
 def _load_sample(
-    source: LabelledSource, *, every: int, store: Store, mapped: bool
+    source: LabelledSource, *, every: int, store: Store, pool: Pool, mapped: bool
 ) -> tuple[VideoFeatures, NDArray[np.int64]]:
-    loaded = load_features(source.stored, sample_rate=every, store=store, mapped=mapped)
+    loaded = load_features(source.stored, sample_rate=every, store=store, pool=pool, mapped=mapped)
     labels_T = labels_by_step(source, loaded)
     if not source.dropped:
         return loaded, labels_T

@@ -16,6 +16,7 @@ from torch import Tensor
 from fact.blocks import FACT, FACT_CLIP
 from fact.config import Config, parse_config
 from fact.errors import FactError
+from pipeline.input_rules import Over, Pool
 from pipeline.labels import ClassList
 from pipeline.licences import UNKNOWN
 from pipeline.run_files import DESCRIPTION_FILE
@@ -84,6 +85,10 @@ class ModelDescription:
     """The profiles in order; the first is the time base."""
     text: TextInput | None
     """Of FACT_CLIP; None for FACT."""
+    pool: Pool = "none"
+    """What stands for the steps of which one is used."""
+    standardized_over: Over = "training"
+    """Whose steps a channel's mean and scale are from."""
 
     @property
     def classes(self) -> ClassList:
@@ -229,7 +234,9 @@ def load_model(folder: Place, *, device: torch.device) -> TrainedModel:
             f"{path} does not fit {DESCRIPTION_FILE}: {error}. Run `factseg train` again."
         ) from error
     # Features arrive on the host and are standardised there.
-    standardisation = Standardisation(mean_D=mean_D.cpu(), scale_D=scale_D.cpu())
+    standardisation = Standardisation(
+        mean_D=mean_D.cpu(), scale_D=scale_D.cpu(), over=description.standardized_over
+    )
     return TrainedModel(description=description, network=network.eval(), standardisation=standardisation)
 
 
@@ -264,6 +271,9 @@ def read_description(folder: Place) -> ModelDescription:
             inputs=tuple(FeatureInput(**item) for item in values["inputs"]),
             text=values["text"]
             and TextInput(**{name: _frozen(value) for name, value in values["text"].items()}),
+            # Files of the first models do not say: there was one way.
+            pool=values.get("pool", "none"),
+            standardized_over=values.get("standardized_over", "training"),
         )
     except FileNotFoundError:
         raise MissingArtefactError(f"No model at {folder}. Run `factseg train` first.") from None

@@ -65,7 +65,8 @@ def predict_frames(
         store: Where the features are.
         texts: As for ``TrainedModel.predict``.
     """
-    loaded = load_features(stored, sample_rate=model.description.sample_rate, store=store)
+    described = model.description
+    loaded = load_features(stored, sample_rate=described.sample_rate, store=store, pool=described.pool)
     steps = model.predict(loaded.features, texts=texts)
     owner = nearest_steps(stored.video.facts.frame_times, loaded.step_times)
     return FramePrediction(labels=steps.labels_T[owner], confidence=steps.confidence_T[owner])

@@ -17,6 +17,7 @@ from pydantic import (
 from pipeline.cluster import RayCluster
 from pipeline.decode_rules import DEFAULT_TIMEOUT_SECONDS, DecodeRules, OnCorrupt
 from pipeline.errors import SettingsError, VideoError
+from pipeline.input_rules import Over, Pool
 from pipeline.profile_files import read_profiles
 from pipeline.profiles import BUILT_IN, Profile, parse_profile
 from pipeline.remote_videos import DEFAULT_CACHE_GIB, as_address, path_in
@@ -288,7 +289,12 @@ class TrainingSettings(StrictSettings):
     every: int | None = Field(default=None, ge=1)
     """Every this many-th step of the features is used, instead of the recipe's `sr`; labels go by majority."""
     standardize: bool = True
-    """Bring every feature channel to mean 0 and deviation 1 over the training steps; stored with the model."""
+    """Bring every feature channel to mean 0 and deviation 1; stored with the model."""
+    standardize_over: Over = "training"
+    """Mean and deviation of all `training` steps, or of each `video` alone, which takes out what differs from
+    recording to recording."""
+    pool: Pool = "none"
+    """`mean`: a used step is the mean over the steps nearest to it, where `every` or the recipe leaves some out."""
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
     """Instead of the recipe's."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)

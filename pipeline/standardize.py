@@ -1,4 +1,4 @@
-"""Per-channel standardisation: learnt from the training steps, stored with the model, applied to every input."""
+"""Per-channel standardisation: by the training steps and stored with the model, or by each video's own steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.input_rules import Over
+
 # Axes: T feature steps, D feature width.
 
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
@@ -16,10 +18,13 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Standardisation:
-    """Per-channel mean and scale of the training steps; applied to every input of the model."""
+    """Per-channel mean and scale; applied to every input of the model."""
 
     mean_D: Tensor
+    """Of the training steps."""
     scale_D: Tensor
+    over: Over = "training"
+    """``video``: the mean and scale of a video's own steps are taken, and those kept here are 0 and 1."""
 
     @classmethod
     def of(cls, features: Iterable[NDArray[np.float32]]) -> "Standardisation":
@@ -34,8 +39,15 @@ class Standardisation:
         """Leaves features as they are."""
         return cls(mean_D=torch.zeros(width), scale_D=torch.ones(width))
 
+    @classmethod
+    def by_video(cls, width: int) -> "Standardisation":
+        """Brings every channel of every video to mean 0 and deviation 1 over that video."""
+        return cls(mean_D=torch.zeros(width), scale_D=torch.ones(width), over="video")
+
     def apply(self, features: NDArray[np.float32]) -> Tensor:
         """(T, D) standardised rows."""
+        if self.over == "video":
+            return Standardisation.of([features]).apply(features)
         return (torch.from_numpy(features) - self.mean_D) / self.scale_D
 
 

@@ -136,14 +136,25 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
     description, how = plan.description, plan.how
     rate, width = description.sample_rate, description.width
     channels = survey_channels(
-        plan.sources, sample_rate=rate, standardize=how.standardize, width=width, store=store
+        plan.sources,
+        sample_rate=rate,
+        pool=how.pool,
+        standardize=how.standardize_over if how.standardize else None,
+        width=width,
+        store=store,
     )
     standardisation = channels.standardisation
-    stored = StoredSamples(plan.sources, sample_rate=rate, standardisation=standardisation, store=store)
+    stored = StoredSamples(
+        plan.sources, sample_rate=rate, pool=how.pool, standardisation=standardisation, store=store
+    )
     loading = Loading(preload=how.preload, workers=how.workers, device=team.device)
     data = TrainingData(stored, lengths=channels.lengths, width=width, loading=loading)
     held_out = prepare_validation(
-        plan.validation if team.first else (), sample_rate=rate, standardisation=standardisation, store=store
+        plan.validation if team.first else (),
+        sample_rate=rate,
+        pool=how.pool,
+        standardisation=standardisation,
+        store=store,
     )
     gpus = [team.device] if team.device.type == "cuda" else []
     with torch.random.fork_rng(gpus), deterministic_algorithms(how.deterministic):

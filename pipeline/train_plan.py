@@ -135,6 +135,8 @@ def plan_run(settings: RunSettings, *, store: Store) -> tuple[Plan, Survey]:
         background=background,
         inputs=tuple(item.described for item in inputs),
         text=None if texts is None else _text_input(texts, templates=settings.text.templates),
+        pool=settings.training.pool,
+        standardized_over=settings.training.standardize_over if settings.training.standardize else "training",
     )
     plan = Plan(
         sources=parted.train,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.batch import Batch, Sample, collate
 from pipeline.dataset import LabelledSource, load_samples
+from pipeline.input_rules import Over, Pool
 from pipeline.standardize import ChannelStatistics, Standardisation
 from storage.store import Store
 
@@ -48,11 +49,13 @@ class StoredSamples(Dataset[Sample]):
         sources: Sequence[LabelledSource],
         *,
         sample_rate: int,
+        pool: Pool,
         standardisation: Standardisation,
         store: Store,
     ) -> None:
         self._sources = sources
         self._sample_rate = sample_rate
+        self._pool: Pool = pool
         self._standardisation = standardisation
         self._store = store
         self.mapped = False
@@ -73,7 +76,7 @@ class StoredSamples(Dataset[Sample]):
         """The video at this place, standardised."""
         source = self._sources[index]
         ((loaded, labels_T),) = load_samples(
-            [source], every=self._sample_rate, store=self._store, mapped=self.mapped
+            [source], every=self._sample_rate, store=self._store, pool=self._pool, mapped=self.mapped
         )
         return Sample(
             video_id=source.video.id,
@@ -152,17 +155,37 @@ class ChannelSurvey:
 
 
 def survey_channels(
-    sources: Sequence[LabelledSource], *, sample_rate: int, standardize: bool, width: int, store: Store
+    sources: Sequence[LabelledSource],
+    *,
+    sample_rate: int,
+    pool: Pool,
+    standardize: Over | None,
+    width: int,
+    store: Store,
 ) -> ChannelSurvey:
-    """Read every video once, one at a time, for its length and the channels' mean and scale."""
+    """Read every video once, one at a time, for its length and the channels' mean and scale.
+
+    Args:
+        sources: The training videos.
+        sample_rate: Steps of which one is used.
+        pool: What a used step stands for.
+        standardize: Whose mean and scale; None leaves the features as they are.
+        width: D.
+        store: Where the features are.
+    """
     statistics = ChannelStatistics()
     lengths = []
     for source in sources:
-        ((loaded, _),) = load_samples([source], every=sample_rate, store=store)
+        ((loaded, _),) = load_samples([source], every=sample_rate, store=store, pool=pool)
         lengths.append(len(loaded.features))
-        if standardize:
+        if standardize == "training":
             statistics.add(loaded.features)
-    found = statistics.standardisation() if standardize else Standardisation.none(width)
+    if standardize is None:
+        found = Standardisation.none(width)
+    elif standardize == "video":
+        found = Standardisation.by_video(width)
+    else:
+        found = statistics.standardisation()
     return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
 
 

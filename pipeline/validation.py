@@ -14,6 +14,7 @@ from fact.blocks import FACT, FACT_CLIP
 from pipeline.alignment import nearest_steps
 from pipeline.dataset import LabelledSource, load_samples
 from pipeline.errors import SettingsError
+from pipeline.input_rules import Pool
 from pipeline.labels import ClassList
 from pipeline.metrics import IOU_PERCENTS, LabelledPrediction, Scores, evaluate
 from pipeline.model import predict_steps
@@ -77,12 +78,17 @@ def hold_out(sources: Sequence[LabelledSource], *, groups: str, count: int, spli
 
 
 def prepare_validation(
-    sources: Sequence[LabelledSource], *, sample_rate: int, standardisation: Standardisation, store: Store
+    sources: Sequence[LabelledSource],
+    *,
+    sample_rate: int,
+    pool: Pool,
+    standardisation: Standardisation,
+    store: Store,
 ) -> tuple[ValidationVideo, ...]:
     """Read the held-out videos into memory, without frames and steps of unseen classes: seen ones alone decide."""
     videos = []
     for source in sources:
-        ((loaded, _),) = load_samples([source], every=sample_rate, store=store)
+        ((loaded, _),) = load_samples([source], every=sample_rate, store=store, pool=pool)
         times = source.video.facts.frame_times[: len(source.labels)]
         videos.append(
             ValidationVideo(

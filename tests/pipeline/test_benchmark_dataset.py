@@ -14,7 +14,7 @@ from tests.pipeline.tiny import write_split, write_tiny_dataset
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-RECIPE_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "jigsaws.yaml"
+RECIPE_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "jigsaws_published.yaml"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_validation_scores_need_held_out_videos(splits):
         benchmark(settings_of(*splits, score="validation"))
 
 
-def test_the_jigsaws_recipe_is_the_published_gtea_recipe_but_for_what_it_says():
+def test_the_published_jigsaws_recipe_is_the_published_gtea_recipe_but_for_what_it_says():
     settings = TrainingSettings(recipe=str(RECIPE_FILE))
     found, published = resolve_config(settings, max_segments=9), recipe("gtea")
     assert (settings.model, settings.standardize) == ("fact", True)

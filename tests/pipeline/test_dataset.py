@@ -62,6 +62,17 @@ def test_a_sample_rate_keeps_every_nth_step(tiny, tiny_store):
     np.testing.assert_array_equal(third.features, every.features[::3])
 
 
+def test_pooled_steps_have_the_same_times_and_the_mean_of_their_neighbours(tiny, tiny_store):
+    source = survey(tiny, tiny_store).sources[0]
+    store = Store(tiny_store)
+    every, third = (
+        load_features(source.stored, sample_rate=rate, store=store, pool="mean") for rate in (1, 3)
+    )
+    np.testing.assert_array_equal(third.step_times, every.step_times[::3])
+    np.testing.assert_allclose(third.features[0], every.features[:2].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(third.features[1], every.features[2:5].mean(axis=0), rtol=1e-5)
+
+
 def test_step_labels_are_those_of_the_frames_around(tiny, tiny_store):
     source = survey(tiny, tiny_store).sources[0]
     loaded = load_features(source.stored, sample_rate=1, store=Store(tiny_store))

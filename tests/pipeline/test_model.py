@@ -193,6 +193,16 @@ def test_standardisation_is_that_of_all_steps_of_all_videos_together():
     np.testing.assert_allclose(np.concatenate([found.apply(rows) for rows in videos]), expected, atol=1e-4)
 
 
+def test_by_video_every_video_is_standardised_by_its_own_steps():
+    rng = np.random.default_rng(6)
+    rule = Standardisation.by_video(4)
+    for shift, scale in ((0.0, 1.0), (50.0, 0.1)):
+        rows = (rng.standard_normal((80, 4)) * scale + shift).astype(np.float32)
+        found = rule.apply(rows).numpy()
+        np.testing.assert_allclose(found.mean(axis=0), 0.0, atol=1e-4)
+        np.testing.assert_allclose(found.std(axis=0), 1.0, rtol=1e-4)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -12345.678, 1e-8, 3e30])
 def test_a_constant_channel_keeps_its_scale(value):
     found = Standardisation.of([np.full((1000, 1), value, np.float32)])

@@ -120,6 +120,23 @@ def test_without_standardisation_features_stay_as_they_are(tiny, own_store):
     assert torch.equal(found["standardisation.scale"], torch.ones(1536))
 
 
+def test_the_model_keeps_how_its_input_was_made(tiny, own_store):
+    run = train(tiny.settings(own_store, epochs=1, every=2, pool="mean", standardize_over="video")).run
+    model = load_model(Store(own_store).run_folder(run), device=torch.device("cpu"))
+    assert (model.description.pool, model.description.standardized_over) == ("mean", "video")
+    rows = np.random.default_rng(0).standard_normal((9, 1536)).astype(np.float32)
+    # What differs from video to video by a shift and a scale makes no difference to the prediction.
+    found, moved = model.predict(rows), model.predict(4 * rows + 8)
+    np.testing.assert_array_equal(found.labels_T, moved.labels_T)
+    np.testing.assert_allclose(found.confidence_T, moved.confidence_T, rtol=1e-3)
+
+
+def test_without_standardisation_nothing_is_kept_of_whose_it_would_have_been(tiny, own_store):
+    run = train(tiny.settings(own_store, epochs=1, standardize=False, standardize_over="video")).run
+    model = load_model(Store(own_store).run_folder(run), device=torch.device("cpu"))
+    assert model.standardisation.over == "training"
+
+
 def test_half_precision_and_averaged_weights_learn_too(tiny, own_store):
     run = train(tiny.settings(own_store, epochs=12, precision="bfloat16", ema=0.5, optimizer="adamw")).run
     found = losses(own_store, run)
