@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,7 +30,7 @@ from pipeline.run_files import CURVES_FILE, SETTINGS_FILE, read_curves
 from pipeline.sampler import epoch_steps, seed_of, steps_per_epoch
 from pipeline.settings import EvaluateSettings, RunSettings
 from pipeline.train_plan import TRAIN_VERSION, Plan, plan_run
-from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels, threads_for
+from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels
 from pipeline.training_state import TrainingState, load_checkpoint, save_checkpoint
 from pipeline.validation import (
     DECIDING_SCORE,
@@ -48,6 +48,9 @@ from storage.runs import find_run
 from storage.store import Store
 
 log = logging.getLogger(__name__)
+
+SMALL_BATCH_STEPS = 256
+"""Batches of fewer feature steps train with one thread on a CPU; docs/performance.md has the measurements."""
 
 CHECKPOINTS = 20
 """Checkpoints over all epochs where the settings do not say how often."""
@@ -158,7 +161,7 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
             start_from(network, plan.initial, class_names=description.class_names)
         network.to(team.device)
         checkpoint = store.checkpoint_path(folder.name)
-        with threads_for(data, batch_size=description.config.training.batch_size, device=team.device):
+        with _threads_for(data, batch_size=description.config.training.batch_size, device=team.device):
             state = _Training(
                 network, data, plan=plan, held_out=held_out, checkpoint=checkpoint, team=team
             ).run()
@@ -221,6 +224,19 @@ def _write_facts(
             "notices": list(plan.description.notices),
         },
     )
+
+
+@contextmanager
+def _threads_for(data: TrainingData, *, batch_size: int, device: torch.device) -> Iterator[None]:
+    """One thread while small batches train on a CPU: handing such work out takes longer than doing it."""
+    mean_steps = sum(data.lengths) / len(data.lengths)
+    before = torch.get_num_threads()
+    if device.type == "cpu" and mean_steps * batch_size < SMALL_BATCH_STEPS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Training:

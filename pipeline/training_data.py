@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +18,6 @@ from storage.store import Store
 log = logging.getLogger(__name__)
 
 Preload = Literal["auto", "device", "memory", "off"]
-
-SMALL_BATCH_STEPS = 256
-"""Batches of fewer feature steps train with one thread on a CPU; docs/performance.md has the measurements."""
 
 _SHARE_OF_MEMORY = 0.5
 """Preloaded features may take this part of the memory that is free."""
@@ -173,19 +169,6 @@ def survey_channels(
     else:
         found = statistics.standardisation()
     return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
-
-
-@contextmanager
-def threads_for(data: TrainingData, *, batch_size: int, device: torch.device) -> Iterator[None]:
-    """One thread while small batches train on a CPU: handing such work out takes longer than doing it."""
-    mean_steps = sum(data.lengths) / len(data.lengths)
-    before = torch.get_num_threads()
-    if device.type == "cpu" and mean_steps * batch_size < SMALL_BATCH_STEPS:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _place_for(size_bytes: int, loading: Loading) -> Literal["device", "memory", "off"]:
