@@ -1,20 +1,26 @@
 """A benchmark: every split from every seed, once, and means that plain arithmetic confirms."""
 
+import json
 import statistics
 from pathlib import Path
 
 import pytest
 
+from benchmarks import recipe_search
 from fact.config import recipe
-from pipeline.benchmark_dataset import BenchmarkSettings, benchmark
+from pipeline.benchmark_dataset import BenchmarkSettings, benchmark, one_run
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.recipes import resolve_config
+from pipeline.run_files import read_curves
 from pipeline.settings import TrainingSettings
+from pipeline.settings_file import read_settings_file
+from storage.store import Store
 from tests.pipeline.tiny import write_split, write_tiny_dataset
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
-RECIPE_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "jigsaws_published.yaml"
+BENCHMARKS = Path(recipe_search.__file__).parent
+RECIPE_FILE = BENCHMARKS / "jigsaws_published.yaml"
 
 
 @pytest.fixture
@@ -27,7 +33,7 @@ def splits(tmp_path):
 
 
 def settings_of(dataset, store, *, training=None, **values):
-    plain = dataset.settings(store, epochs=1, allow_unseen=True, **(training or {}))
+    plain = dataset.settings(store, **{"epochs": 1, "allow_unseen": True, **(training or {})})
     return BenchmarkSettings(**{**dict(plain), **values})
 
 
@@ -89,3 +95,34 @@ def test_the_published_jigsaws_recipe_is_the_published_gtea_recipe_but_for_what_
     training = found.training
     assert (training.epochs, training.lr, training.lr_decay, training.sample_rate) == (40, 3e-4, 30, 6)
     assert (training.batch_size, training.optimizer, training.max_grad_norm) == (1, "Adam", 10.0)
+
+
+def test_every_try_can_be_trained_and_the_recipe_is_the_one_that_was_chosen(tmp_path):
+    tries, published = read_settings_file(BENCHMARKS / "jigsaws_tries.yaml"), read_settings_file(RECIPE_FILE)
+    recipes = {name: recipe_search.recipe_of(name, tries, published) for name in tries}
+    for name, made in recipes.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(json.dumps(made))
+        resolve_config(TrainingSettings(recipe=str(file)), max_segments=30)
+    assert recipes["published"] == published
+    assert recipes["mv-80-weight-channels"] == read_settings_file(BENCHMARKS / "jigsaws.yaml")
+
+
+def test_a_search_scores_the_last_weights_on_videos_held_out_and_at_the_end_as_the_benchmark_does(splits):
+    held_out = {"validation_groups": ".", "batch_size": 1, "epochs": 3}
+    settings = settings_of(*splits, training=held_out, score="validation")
+    row = recipe_search.run(job_of(settings, test=False))
+    last = read_curves(Store(splits[1]).run_folder(row["run"]))[-1]
+    assert row["scores"] == {
+        name: pytest.approx(last[f"validation {name}"], abs=0.01) for name in row["scores"]
+    }
+    assert sorted(row["by_epoch"]) == [1, 2, 3]
+    settings = settings_of(*splits, splits=("split1",))
+    row, made = recipe_search.run(job_of(settings, test=True)), benchmark(settings).rows[0]
+    assert row["run"] == made.run
+    assert row["scores"] == {name: pytest.approx(made.scores[name], abs=0.01) for name in row["scores"]}
+
+
+def job_of(settings, *, test):
+    one = one_run(settings, split="split1", seed=0)
+    return recipe_search.Job(name="tiny", identity="0" * 64, settings=one, test=test)
