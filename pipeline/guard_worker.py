@@ -49,7 +49,10 @@ def main() -> None:
             job = connection.recv()
             # A number is a slot that came back after the last picture was sent.
             if not isinstance(job, int):
-                connection.send(_answer(job, connection, pulse))
+                answer = _answer(job, connection, pulse)
+                # The reader may be long in coming for it: the last pictures are still in its hands.
+                pulse.working = False
+                connection.send(answer)
 
 
 def _die_with(*, parent: int) -> None:

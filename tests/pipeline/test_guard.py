@@ -120,6 +120,15 @@ def test_a_decoder_gone_wrong_is_one_sentence_and_the_next_video_goes_on(
     assert len(read_all(read_guarded(h264, facts))[0]) == 40
 
 
+def test_a_reader_that_is_slow_with_the_last_pictures_is_not_a_hanging_decoder(h264, facts):
+    count = 0
+    for indices, _ in read_guarded(h264, facts, batch_frames=20, rules=HASTY):
+        count += len(indices)
+        # All is decoded by now, and more than the decoder's time passes until the end is asked for.
+        time.sleep(3 * HASTY.timeout_seconds)
+    assert count == 40
+
+
 def test_a_prober_that_hangs_is_stopped(h264):
     with pytest.raises(DecoderError, match=r"the decoder hung, .* 0.5 s"):
         probe_guarded(h264, rules=HASTY, prober=fake_decoders.prober_that_hangs)
