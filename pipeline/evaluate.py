@@ -31,7 +31,7 @@ from storage.registry import Registry, check_tracking
 from storage.runs import find_run
 from storage.store import Store
 
-EVALUATE_VERSION = 3
+EVALUATE_VERSION = 4
 """Version of the code between weights and scores; part of every evaluation's key."""
 
 
