@@ -28,8 +28,9 @@ from storage.store import Store
 _NAME = "rounding"
 
 
-def pack_compact(store: Store) -> None:
-    """Write every feature file of the store anew as float16."""
+def pack_compact(store: Store) -> float:
+    """Write every feature file of the store anew as float16; the share of values that this changed."""
+    changed = total = 0
     for path in listed(store.root, "features/*/*.parquet"):
         found = read_features(path)
         path.unlink()
@@ -37,6 +38,9 @@ def pack_compact(store: Store) -> None:
             path, width=found.feature.shape[1], metadata=found.metadata, packing="compact"
         ) as writer:
             writer.append(found.time, found.feature)
+        changed += int((read_features(path).feature != found.feature).sum())
+        total += found.feature.size
+    return changed / total
 
 
 def measurements(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
@@ -54,7 +58,7 @@ def measurements(options: argparse.Namespace, folder: Path) -> Iterator[dict[str
         )
         run = train(settings).run
         shutil.copytree(exact, rounded)
-        pack_compact(Store(rounded))
+        values_changed = pack_compact(Store(rounded))
         pair = [
             predict_test_videos(settings.model_copy(update={"store": root}), run=run)
             for root in (exact, rounded)
@@ -64,6 +68,7 @@ def measurements(options: argparse.Namespace, folder: Path) -> Iterator[dict[str
         yield {
             "split": split,
             "videos": len(changed),
+            "values_changed": values_changed,
             "frames": sum(map(len, changed)),
             "frames_of_another_class": int(np.concatenate(changed).sum()),
             "float32": before,
