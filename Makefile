@@ -5,8 +5,9 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-slow ops-test browser postgresql check lint types lock clean
 # Two test processes; a file's tests stay in one, in order. One thread each: spinning threads of two pools cost more
-# than they give.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
+# than they give. Tests with many processes of their own run alone.
+ALONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+PYTEST := $(ALONE) -n 2 --dist loadfile
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,9 +32,10 @@ test-fast: .venv/installed  ## Tests that take seconds
 
 test-slow: .venv/installed  ## Tests that take minutes: real servers, the whole chain
 	$(PYTEST) -m "slow and not ops"
+	$(ALONE) tests/flows/test_services.py
 
 ops-test: .venv/installed postgresql  ## Real parts: twenty runs on PostgreSQL, a database that goes, a Ray cluster
-	$(BIN)/python -m pytest -m ops
+	$(ALONE) -m ops
 
 # What the tests need of the system; where it cannot be installed, those tests are skipped and say so.
 browser:

@@ -1,7 +1,7 @@
 """What became of each video in a stage: small values that cross task borders instead of arrays."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["done", "skipped", "failed"]
@@ -21,8 +21,8 @@ class VideoOutcome:
     """Whether the failure says nothing about the video, so that the same may go well another time: a full disk."""
     path: str = ""
     """The file, where a stage looked at one: two videos may have the same name in two folders."""
-    seconds: float = 0.0
-    """How long the stage was busy with it; 0 where that was not measured."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long the stage was busy with it; 0 where that was not measured. Says nothing of what became of it."""
 
 
 def failures(outcomes: Iterable[VideoOutcome]) -> list[VideoOutcome]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -119,8 +120,19 @@ class Server:
             data=json.dumps(value).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or "null")
+
+        def answered():
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return (json.loads(answer.read() or "null"),)
+            except urllib.error.HTTPError as error:
+                # Its SQLite file lets one writer in at a time; Prefect's own client asks again too.
+                if error.code != 503:
+                    raise
+                return None
+
+        (value,) = wait_for(answered, what=f"an answer to {path}", seconds=60)
+        return value
 
     def deployment(self, name):
         """Id of a deployment `flow/name`."""

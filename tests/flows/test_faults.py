@@ -1,5 +1,6 @@
 """What goes wrong while deployments run: workers, servers, decoders, limits. On a real server with real workers."""
 
+import json
 import os
 import signal
 
@@ -79,7 +80,7 @@ def test_a_video_that_hangs_the_decoder_costs_a_scheduled_run_that_video_alone(s
     reasons = [
         row["reason"]
         for table in server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-videos"]}}})
-        for row in table["data"]
+        for row in json.loads(table["data"])
     ]
     assert any("the decoder hung, without a step in 5 s" in reason for reason in reasons)
 
