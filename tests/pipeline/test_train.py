@@ -154,6 +154,7 @@ def test_a_loss_that_is_not_finite_names_the_videos_and_leaves_no_finished_run(t
 
 
 def test_without_features_there_is_nothing_to_train_on(tiny, tmp_path):
+    Store(tmp_path / "store")
     with pytest.raises(DatasetError, match=r"None of the 3 training videos can be used; the first: .*a\.mp4"):
         train_tiny(tiny, tmp_path / "store")
 

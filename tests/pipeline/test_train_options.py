@@ -85,6 +85,7 @@ def test_features_that_do_not_fit_memory_are_mapped_where_the_disk_has_room(
     stored = StoredSamples(
         (),
         sample_rate=2,
+        pool="none",
         standardisation=Standardisation.none(3),
         store=Store(store.root, read_only=True) if read_only else store,
     )
