@@ -128,7 +128,10 @@ def test_a_node_killed_at_work_loses_nothing_and_a_deployment_uses_the_rest(
     assert found["killed"], "the second node was at work when it was killed"
     assert 2 <= found["done"] < 8
     listed = [(one["video"], one["status"]) for one in json.loads(found["out"])]
-    assert listed == [(f"v{number}", "done") for number in range(8)]
+    assert [name for name, _ in listed] == [f"v{number}" for number in range(8)]
+    # A node may die after it stored a video and before it said so: whoever takes over finds it.
+    assert {status for _, status in listed} <= {"done", "skipped"}
+    assert [status for _, status in listed].count("done") >= 7
     assert found["states"] == ["Completed"]
     assert found["tasks"] == ["Completed"] * 8
     assert files_of(store) == files_of(tmp_path / "direct")
