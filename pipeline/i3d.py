@@ -65,10 +65,11 @@ def max_pool_same(
     input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Tensor:
     """Largest values, padded by the "same" rule; of inputs that are never negative."""
-    if stride == (1, 1, 1):
-        # Inputs are never negative, so padding with zeros (published) and with nothing (torch) agree.
-        return functional.max_pool3d(input_BCTHW, kernel, stride, padding=1)
-    return functional.max_pool3d(pad_same(input_BCTHW, kernel=kernel, stride=stride), kernel, stride)
+    sizes = input_BCTHW.shape[2:]
+    # Inputs are never negative, so padding with zeros (published) and with nothing (torch) agree, and what the rule
+    # adds at the end a window may lack: no padded copy is made.
+    before = [same_padding(n, kernel=k, stride=s)[0] for n, k, s in zip(sizes, kernel, stride, strict=True)]
+    return functional.max_pool3d(input_BCTHW, kernel, stride, padding=before, ceil_mode=True)
 
 
 class Unit(nn.Module):
@@ -164,8 +165,9 @@ class InceptionI3D(nn.Module):
             if name == "Mixed_5b":
                 x = max_pool_same(x, kernel=(2, 2, 2), stride=(2, 2, 2))
             x = self.get_submodule(name)(x)
-        pooled_BFS11 = functional.avg_pool3d(x, (2, 7, 7), stride=1)
-        logits_BKS11 = self.logits(pooled_BFS11)
+        # Half precision has no such pool on a CPU.
+        pooled_BFS11 = functional.avg_pool3d(x.float(), (2, 7, 7), stride=1)
+        logits_BKS11 = self.logits(pooled_BFS11.to(x.dtype))
         return I3DOutput(
             features=pooled_BFS11.flatten(2).transpose(1, 2), logits=logits_BKS11.flatten(2).transpose(1, 2)
         )

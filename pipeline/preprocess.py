@@ -110,10 +110,10 @@ class ClipPreprocessing:
         top, left = (round((side - self.size) / 2) for side in resized_NCHW.shape[2:])
         cropped_NCHW = resized_NCHW[:, :, top : top + self.size, left : left + self.size].float()
         rounded_NCHW = cropped_NCHW.round().clamp(0, 255) / 255
-        mean, std = (
-            torch.tensor(values, device=frames_NHWC.device).view(1, -1, 1, 1)
-            for values in (self.mean, self.std)
-        )
+        # Made on the host and sent without waiting: made on a GPU they would stop it.
+        mean, std = torch.tensor([self.mean, self.std]).to(frames_NHWC.device, non_blocking=True)[
+            ..., None, None
+        ]
         return (rounded_NCHW - mean) / std
 
     def _resize(self, images_NCHW: Tensor) -> Tensor:
