@@ -80,7 +80,8 @@ def print_outcomes(report: StageReport, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        _print_table(["video", "status", "reason"], [list(row.values()) for row in rows])
+        columns = ["video", "status", "reason"]
+        _print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
 def print_predictions(report: StageReport, *, as_json: bool) -> None:

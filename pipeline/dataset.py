@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.alignment import join_by_time, step_labels
 from pipeline.catalogue import Video, find_videos, open_video
+from pipeline.decode_rules import DecodeRules
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.imported import Recording, RowFacts
 from pipeline.inputs import ModelInput, feature_key
@@ -82,15 +83,23 @@ class Survey:
     """What became of every video of the split."""
 
 
-def find_stored(path: Path, *, inputs: Sequence[ModelInput], store: Store) -> StoredVideo:
+def find_stored(
+    path: Path, *, inputs: Sequence[ModelInput], store: Store, rules: DecodeRules | None = None
+) -> StoredVideo:
     """The features of a video in the store.
+
+    Args:
+        path: The file.
+        inputs: Profiles with the weights behind them.
+        store: Where features lie.
+        rules: What becomes of a damaged video; without them it is taken as it was extracted.
 
     Raises:
         VideoError: The video cannot be read.
         MissingArtefactError: Features are missing; the message says how to make them.
         CorruptArtefactError: A feature file is damaged.
     """
-    video = open_video(path, store=store)
+    video = open_video(path, store=store, rules=rules)
     keys = tuple(feature_key(item, video) for item in inputs)
     for item, key in zip(inputs, keys, strict=True):
         target = store.feature_path(item.profile.name, key)

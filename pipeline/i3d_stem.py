@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.i3d import InceptionI3D, max_pool_same, same_padding
+from pipeline.i3d import InceptionI3D, max_pool_same, same_padding, strided_convolution
 
 _KERNEL = 7
 _STEP = 2  # frames between neighbouring places of a window
@@ -84,11 +84,14 @@ def shared_stem(model: InceptionI3D, video_BCTHW: Tensor, *, stride: int, window
     # Inner places of all windows lie on a grid of frames, of every second one where all windows start on even frames.
     grid = 2 - stride % 2
 
+    conv = model.Conv3d_1a_7x7.conv3d
+
     def convolved(place: int, *, step: int, number: int) -> Tensor:
         taps = places.taps(place)
         start = max(0, places.first_frame(place))
         stop = start + (number - 1) * step + taps.stop - taps.start
-        return _second(model, _first(model, video_BCTHW[:, :, start:stop], taps=taps, step=step))
+        seen_BCTHW = video_BCTHW[:, :, start:stop]
+        return _second(model, strided_convolution(conv, seen_BCTHW, taps=taps, step=step))
 
     number = ((windows - 1) * stride + (last - first) * _STEP) // grid + 1
     inner_CTHW = convolved(first, step=grid, number=number)[0]
@@ -119,15 +122,6 @@ def shared_stem(model: InceptionI3D, video_BCTHW: Tensor, *, stride: int, window
         _third(model, functional.pad(tail, (0, 0, 0, 0, 0, 1))),
     )
     return torch.cat(parts, dim=2)
-
-
-def _first(model: InceptionI3D, video_BCTHW: Tensor, *, taps: slice, step: int) -> Tensor:
-    """The first convolution with some of its taps, at every ``step``-th frame, without padding in time."""
-    conv = model.Conv3d_1a_7x7.conv3d
-    before, after = same_padding(video_BCTHW.shape[-1], kernel=_KERNEL, stride=_STEP)
-    padded_BCTHW = functional.pad(video_BCTHW, (before, after, before, after))
-    weight = conv.weight[:, :, taps].contiguous(memory_format=torch.channels_last_3d)
-    return functional.conv3d(padded_BCTHW, weight, conv.bias, stride=(step, _STEP, _STEP))
 
 
 def _second(model: InceptionI3D, first_BCTHW: Tensor) -> Tensor:
