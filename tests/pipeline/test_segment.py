@@ -71,14 +71,9 @@ def test_a_bad_video_harms_no_other(tiny, own_store, tiny_run, tmp_path):
 
 
 def test_the_whole_part_of_a_damaged_video_is_segmented_where_that_is_asked_for(
-    tiny, own_store, tiny_run, tmp_path
+    tiny, own_store, tiny_run, tmp_path, break_video
 ):
-    broken = tmp_path / "broken.mp4"
-    data = bytearray((tiny.root / "videos" / "x.mp4").read_bytes())
-    start = data.find(b"mdat") + 4
-    middle = start + (len(data) - start) * 2 // 3
-    data[middle : middle + 400] = bytes(400)
-    broken.write_bytes(data)
+    broken = break_video(tiny.root / "videos" / "x.mp4", tmp_path / "broken.mp4", after=40)
     made = {
         rule: segment_batch(
             [broken],
