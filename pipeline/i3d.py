@@ -74,13 +74,13 @@ def max_pool_same(
     pictures = functional.max_pool2d(
         input_BCTHW.transpose(1, 2).flatten(0, 1), kernel[1:], stride[1:], padding=before[1:], ceil_mode=True
     )
-    pooled_BCTHW = pictures.unflatten(0, (-1, sizes[0])).transpose(1, 2)
+    pooled_BCTHW = pictures.view(-1, sizes[0], *pictures.shape[1:]).transpose(1, 2)
     if kernel[0] == 1:
         return pooled_BCTHW
     pooled_BCTS = functional.max_pool2d(
         pooled_BCTHW.flatten(3), (kernel[0], 1), (stride[0], 1), padding=(before[0], 0), ceil_mode=True
     )
-    return pooled_BCTS.unflatten(3, pooled_BCTHW.shape[3:])
+    return pooled_BCTS.view(*pooled_BCTS.shape[:3], *pooled_BCTHW.shape[3:])
 
 
 def strided_convolution(
@@ -111,9 +111,9 @@ def strided_convolution(
 
 def _squares_to_channels(values_BCTHW: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B, 16, T, H / 2, W / 2): the four pixels of a square, then zeros."""
-    squares_BTHWC = (
-        values_BCTHW.unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 2, 3, 5, 4, 6, 1).flatten(4)
-    )
+    batch, channels, frames, rows, columns = values_BCTHW.shape
+    squares = values_BCTHW.reshape(batch, channels, frames, rows // 2, 2, columns // 2, 2)
+    squares_BTHWC = squares.permute(0, 2, 3, 5, 4, 6, 1).flatten(4)
     return functional.pad(squares_BTHWC, (0, _BLOCK_CHANNELS - squares_BTHWC.shape[-1])).permute(
         0, 4, 1, 2, 3
     )

@@ -111,10 +111,10 @@ class ClipPreprocessing:
         cropped_NCHW = resized_NCHW[:, :, top : top + self.size, left : left + self.size].float()
         rounded_NCHW = cropped_NCHW.round().clamp(0, 255) / 255
         # Made on the host and sent without waiting: made on a GPU they would stop it.
-        mean, std = torch.tensor([self.mean, self.std]).to(frames_NHWC.device, non_blocking=True)[
-            ..., None, None
-        ]
-        return (rounded_NCHW - mean) / std
+        pair = torch.tensor([self.mean, self.std]).to(frames_NHWC.device, non_blocking=True)
+        mean_std = pair[..., None, None]
+        normalised_NCHW: Tensor = (rounded_NCHW - mean_std[0]) / mean_std[1]
+        return normalised_NCHW
 
     def _resize(self, images_NCHW: Tensor) -> Tensor:
         height, width = images_NCHW.shape[2:]
