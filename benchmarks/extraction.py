@@ -5,7 +5,7 @@
 
 ``forward``: networks alone, from pictures that are decoded already; ``published`` is the published port's layout
 (batch norm apart, default memory order). ``whole``: a drawn 720p H.264 video from file to features, over the sum of
-the fastest bare forward on the same windows and a bare decode of the same frames. ``several``: two videos at once.
+the fastest bare forward on the same windows and a bare decode of the same frames. ``several``: some videos at once.
 ``memory``: peak of a video and of one ten times as long. Weights and pictures are random: they change no time.
 Needs torch, torchvision, numpy, av, pyarrow and open_clip; decord is used where it is installed.
 """
@@ -18,7 +18,6 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,11 +35,14 @@ from pipeline.encode import write_h264
 from pipeline.extract import extract_video
 from pipeline.extractors import ExtractorSet, load_extractors, load_i3d
 from pipeline.i3d import InceptionI3D, random_init
+from pipeline.i3d_dense import REACH
+from pipeline.i3d_stem import can_share
 from pipeline.preprocess import i3d_frames, upload
 from pipeline.probe import VideoFacts, probe_video
 from pipeline.profiles import Precision, Profile, parse_profile
 from pipeline.video import read_frames
 from pipeline.weights import random_weights
+from storage.keys import file_digest
 from storage.store import Store
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
@@ -58,6 +60,7 @@ class Bench:
     stride: int
     clip_stride: int
     repeats: int
+    at_once: int
     folder: Path
 
     @property
@@ -109,21 +112,27 @@ def forward(bench: Bench) -> None:
         encoder = load_i3d(random_weights("i3d-rgb", seed=0), device=bench.device, precision=precision)
         taken = seconds(bench, lambda encoder=encoder: encoder.encode_windows(windows))
         emit(bench, "forward", network="i3d-rgb", precision=precision, windows_per_second=batch / taken)
-        dense = torch.randn(2 * batch + 30, 224, 224, 3, device=bench.device)
         count = 2 * batch
-        shared = seconds(
-            bench,
-            lambda encoder=encoder, dense=dense: encoder.encode_dense(dense, stride=1, window_frames=WINDOW),
-        )
-        factor = taken / batch / (shared / count)
-        emit(
-            bench,
-            "forward",
-            network="i3d-rgb-dense",
-            precision=precision,
-            windows_per_second=count / shared,
-            factor=factor,
-        )
+        dense = torch.randn(count + WINDOW - 1 + 2 * REACH, 224, 224, 3, device=bench.device)
+        span = dense[REACH:-REACH]
+        together: dict[str, Callable[[], object]] = {
+            "i3d-rgb, neighbours at stride 1": lambda encoder=encoder, span=span: encoder.encode_overlapping(
+                span, stride=1, window_frames=WINDOW
+            ),
+            "i3d-rgb-dense": lambda encoder=encoder, dense=dense: encoder.encode_dense(
+                dense, stride=1, window_frames=WINDOW
+            ),
+        }
+        for name, call in together.items():
+            rate = count / seconds(bench, call)
+            emit(
+                bench,
+                "forward",
+                network=name,
+                precision=precision,
+                windows_per_second=rate,
+                factor=rate * taken / batch,
+            )
     model = InceptionI3D(in_channels=3).eval()
     random_init(model, seed=0)
     published = model.to(bench.device)
@@ -237,29 +246,33 @@ def _bare(
     i3d = networks.i3d(profile.networks[0], precision=profile.precision)
     frames = i3d_frames(upload(pictures, device=bench.device))
     windows = torch.stack([frames[index : index + WINDOW] for index in range(batch)])
-    return seconds(bench, lambda: i3d.encode_windows(windows)) * steps / batch, steps
+    apart = seconds(bench, lambda: i3d.encode_windows(windows)) * steps / batch
+    stride = profile.stride_frames
+    if not can_share(stride=stride, window_frames=WINDOW):
+        return apart, steps
+    span = frames[torch.arange((batch - 1) * stride + WINDOW, device=bench.device) % len(frames)]
+    shared = seconds(bench, lambda: i3d.encode_overlapping(span, stride=stride, window_frames=WINDOW))
+    return min(apart, shared * steps / batch), steps
 
 
 def _extract(bench: Bench, path: Path, facts: VideoFacts, extractors: ExtractorSet, store: str) -> None:
     folder = bench.folder / store
     shutil.rmtree(folder, ignore_errors=True)
-    extract_video(path, facts, "0" * 64, extractors, store=Store(folder))
+    extract_video(path, facts, file_digest(path), extractors, store=Store(folder))
 
 
 def several(bench: Bench) -> None:
-    """Two videos at once on one device, and how busy it was."""
-    paths = [
-        draw(bench.folder / f"several{index}.mp4", frames=bench.frames, seed=index) for index in range(2)
-    ]
-    facts = [probe_video(path) for path in paths]
+    """Some videos at once on one device, and how busy it was."""
+    path = draw(bench.folder / "several.mp4", frames=bench.frames, seed=1)
+    facts = probe_video(path)
     for profile in profiles(bench):
         extractors = extractors_of(bench, profile)
-        bare, steps = _bare(bench, profile, extractors, paths[0], facts[0])
-        with ThreadPoolExecutor(2) as pool, _Utilisation(bench) as busy:
+        bare, steps = _bare(bench, profile, extractors, path, facts)
+        with ThreadPoolExecutor(bench.at_once) as pool, _Utilisation(bench) as busy:
             start = time.perf_counter()
             jobs = [
-                pool.submit(_extract, bench, path, fact, extractors, f"several{index}")
-                for index, (path, fact) in enumerate(zip(paths, facts, strict=True))
+                pool.submit(_extract, bench, path, facts, extractors, f"several{index}")
+                for index in range(bench.at_once)
             ]
             for job in jobs:
                 job.result()
@@ -268,10 +281,10 @@ def several(bench: Bench) -> None:
             bench,
             "several",
             profile=profile.spec,
-            videos=2,
-            steps_per_second=2 * steps / taken,
-            frames_per_second=2 * bench.frames / taken,
-            forward_share=2 * bare / taken,
+            videos=bench.at_once,
+            steps_per_second=bench.at_once * steps / taken,
+            frames_per_second=bench.at_once * bench.frames / taken,
+            forward_share=bench.at_once * bare / taken,
             gpu_busy_percent=busy.median,
         )
 
@@ -282,36 +295,22 @@ class _Utilisation:
     def __init__(self, bench: Bench) -> None:
         self._on = bench.on_gpu and shutil.which("nvidia-smi") is not None
         self._index = bench.device.index or 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._samples: list[float] = []
+        self._process: subprocess.Popen[str] | None = None
+        self.median: float | None = None
+        """Percent; None where nothing was sampled."""
 
     def __enter__(self) -> Self:
         if self._on:
-            self._thread.start()
+            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
+            command = ["nvidia-smi", f"--id={self._index}", *query]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._on:
-            self._thread.join()
-
-    @property
-    def median(self) -> float | None:
-        """Percent; None where nothing was sampled."""
-        return statistics.median(self._samples) if self._samples else None
-
-    def _sample(self) -> None:
-        command = [
-            "nvidia-smi",
-            f"--id={self._index}",
-            "--query-gpu=utilization.gpu",
-            "--format=csv,noheader,nounits",
-        ]
-        while not self._stop.wait(0.5):
-            ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-            if ran.returncode == 0:
-                self._samples.append(float(ran.stdout.strip()))
+        if self._process is not None:
+            self._process.terminate()
+            samples = [float(line) for line in self._process.communicate()[0].split()]
+            self.median = statistics.median(samples) if samples else None
 
 
 def memory(bench: Bench) -> None:
@@ -319,12 +318,15 @@ def memory(bench: Bench) -> None:
     profile = parse_profile(f"clip:stride={bench.clip_stride * 16}")
     extractors = extractors_of(bench, profile)
     peaks = []
-    for name, frames in (("short", bench.frames), ("long", 10 * bench.frames)):
-        path = draw(bench.folder / f"{name}.mp4", frames=frames, seed=0)
+    lengths = {"short": bench.frames, "long": 10 * bench.frames}
+    # Drawing takes memory too, and a peak never falls.
+    paths = {name: draw(bench.folder / f"{name}.mp4", frames=n, seed=0) for name, n in lengths.items()}
+    for name, path in paths.items():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         _extract(bench, path, probe_video(path), extractors, name)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        emit(bench, "memory", profile=profile.spec, frames=frames, before_mib=before, peak_mib=peaks[-1])
+        facts = {"frames": lengths[name], "before_mib": before, "peak_mib": peaks[-1]}
+        emit(bench, "memory", profile=profile.spec, **facts)
     emit(bench, "memory", profile=profile.spec, ratio_of_lengths=10, grown_mib=peaks[1] - peaks[0])
 
 
@@ -344,6 +346,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1 if torch.cuda.is_available() else 8)
     parser.add_argument("--clip-stride", type=int, default=1 if torch.cuda.is_available() else 4)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=2, help="videos at once in the part several")
     options = parser.parse_args()
     wanted = options.parts.split(",")
     if unknown := set(wanted) - set(PARTS):
@@ -356,6 +359,7 @@ def main() -> None:
             stride=options.stride,
             clip_stride=options.clip_stride,
             repeats=options.repeats,
+            at_once=options.at_once,
             folder=Path(folder),
         )
         # Memory first: a peak never falls.

@@ -56,7 +56,7 @@ class DatasetOptions:
 class ExtractionOptions:
     """How pictures become features."""
 
-    features: str | None = None
+    features: Annotated[str | None, Parameter(name=("--features", "--profile"))] = None
     """Profiles separated by commas, the first being the time base, each name[:key=value...];
     'i3d-rgb:stride=8,clip:stride=4' unless given."""
     profiles_file: Annotated[Path | None, Parameter(name="--profiles")] = None

@@ -233,6 +233,7 @@ def segment(
     i3d_flow: Path | None = None,
     clip_pretrained: str | None = None,
     device: str | None = None,
+    on_corrupt: str | None = None,
     video_cache_gib: float | None = None,
     store: StoreOption = DEFAULT_STORE,
     direct: DirectOption = False,
@@ -257,6 +258,7 @@ def segment(
         clip_pretrained: Tag of open_clip, or folder, of the CLIP weights the model was trained on; 'openai' unless
             given.
         device: 'auto' (unless given), 'cpu', 'cuda:0', ...
+        on_corrupt: 'fail' (unless given), or 'keep-decodable': segment the frames before the first damage of a video.
         store: Folder of all artefacts, or a URL such as s3://bucket/factseg.
         video_cache_gib: GiB of this machine's disk that videos fetched from URLs may take together; 20 unless given.
         direct: Call the plain functions instead of the Prefect flow.
@@ -282,6 +284,7 @@ def segment(
         i3d_flow=i3d_flow,
         clip_pretrained=clip_pretrained,
         device=device,
+        on_corrupt=on_corrupt,
         video_cache_gib=video_cache_gib,
     )
     report = execute_stage("segment", SegmentSettings, values, direct=direct)

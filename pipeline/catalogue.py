@@ -128,16 +128,19 @@ def open_video(path: Path, *, store: Store, rules: DecodeRules | None = None) ->
     return video
 
 
-def open_address(address: VideoAddress, *, store: Store, cache_gib: float) -> Video:
+def open_address(
+    address: VideoAddress, *, store: Store, cache_gib: float, rules: DecodeRules | None = None
+) -> Video:
     """``open_video`` for a file or a URL; a URL is fetched only where the store does not know its content.
 
-    The path of a video from a URL is that in the cache of videos, where it may have made room for others.
+    The path of a video from a URL is that in the cache of videos, where it may have made room for others. The
+    rules are for files: a URL is taken as the store knows it.
 
     Raises:
         VideoError: It cannot be fetched, or is no video.
     """
     if isinstance(address, Path):
-        return open_video(address, store=store)
+        return open_video(address, store=store, rules=rules)
     path, content = fetched_content(address)
     known = known_content(path, content, store=store) if content else None
     if known is not None:

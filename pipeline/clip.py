@@ -22,7 +22,7 @@ from pipeline.weights import ResolvedWeights
 _TEXT_BATCH = 64
 
 
-_AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -53,7 +53,7 @@ class ClipEncoder:
         self._model: Any = model
         self._tokenizer = tokenizer
         self._device = device
-        self._dtype = _AUTOCAST[precision]
+        self._dtype = _DTYPES[precision]
 
     @property
     def logit_scale(self) -> float:
@@ -67,9 +67,7 @@ class ClipEncoder:
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeddings (n, W) float32, unnormalised, of preprocessed images, on the device."""
-        enabled = self._dtype is not None
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=enabled):
-            embeddings: Tensor = self._model.encode_image(images.to(self._device))
+        embeddings: Tensor = self._model.encode_image(images.to(self._device, self._dtype))
         return embeddings.float()
 
     def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -104,6 +102,8 @@ def load_clip(
             f"CLIP model {name} cannot be built with {weights.origin} ({str(error).splitlines()[0]}). "
             "Choose other weights or another model."
         ) from error
+    # Sentences stay in float32: they are few, and every video is compared with them.
+    model.visual.to(_DTYPES[precision])
     return ClipEncoder(
         name,
         model.eval().requires_grad_(requires_grad=False).to(device),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.alignment import join_by_time, step_labels, thin_out
 from pipeline.catalogue import Video, open_address, videos_by_id
+from pipeline.decode_rules import DecodeRules
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.imported import Recording, RowFacts
 from pipeline.input_rules import Pool
@@ -98,21 +99,23 @@ def find_stored(
     inputs: Sequence[ModelInput],
     store: Store,
     cache_gib: float = DEFAULT_CACHE_GIB,
+    rules: DecodeRules | None = None,
 ) -> StoredVideo:
     """The features of a video in the store.
 
     Args:
         address: A file, or a URL, which is fetched only where the store does not know its content.
-        inputs: Which features.
-        store: The store.
+        inputs: Profiles with the weights behind them.
+        store: Where features lie.
         cache_gib: GiB that fetched videos may take.
+        rules: What becomes of a damaged file; without them it is taken as it was extracted.
 
     Raises:
         VideoError: The video cannot be read.
         MissingArtefactError: Features are missing; the message says how to make them.
         CorruptArtefactError: A feature file is damaged.
     """
-    video = open_address(address, store=store, cache_gib=cache_gib)
+    video = open_address(address, store=store, cache_gib=cache_gib, rules=rules)
     keys = tuple(feature_key(item, video) for item in inputs)
     for item, key in zip(inputs, keys, strict=True):
         target = store.feature_path(item.profile.name, key)

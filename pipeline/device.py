@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.errors import SettingsError
 from pipeline.profiles import Precision
@@ -81,6 +85,32 @@ def _warn_slow_bf16() -> None:
     log.warning(
         "This CPU has no bfloat16 instructions: features in bfloat16 are right but slower than in float32."
     )
+
+
+def places_on(device: torch.device, places: NDArray[Any]) -> Tensor:
+    """Indices or a mask on a device, without waiting for what the device is at work on."""
+    return torch.from_numpy(places).to(device, non_blocking=True)
+
+
+class Download:
+    """Features (n, D) on their way from a device; a copy to the host that was begun and is waited for when read."""
+
+    def __init__(self, features: Tensor) -> None:
+        self._done: torch.cuda.Event | None = None
+        if features.device.type != "cuda":
+            self._rows = features.cpu()
+            return
+        self._rows = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+        self._rows.copy_(features, non_blocking=True)
+        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._done.record(torch.cuda.current_stream(features.device))
+
+    def rows(self) -> NDArray[np.float32]:
+        """The features, as soon as they are here."""
+        if self._done is not None:
+            self._done.synchronize()
+        rows: NDArray[np.float32] = self._rows.numpy()
+        return rows
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from storage.store import Store
 
 log = logging.getLogger(__name__)
 
-EXTRACT_VERSION = 2
+EXTRACT_VERSION = 3
 """Version of the code between a picture and a stored row; raise it when the same input gives other bytes."""
 
 Progress = Callable[[int, int], None]

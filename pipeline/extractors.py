@@ -13,6 +13,7 @@ from pipeline.device import check_precision
 from pipeline.flow_cache import FlowCache
 from pipeline.i3d import I3DOutput, InceptionI3D, for_inference, random_init
 from pipeline.i3d_dense import encode_shared
+from pipeline.i3d_stem import shared_stem
 from pipeline.i3d_weights import load_i3d_checkpoint
 from pipeline.profiles import Precision, Profile
 from pipeline.weights import ResolvedWeights, combined_digest
@@ -39,6 +40,19 @@ class I3DEncoder:
         # Stacked frames are channels-last already: this is a view, not a copy.
         output: I3DOutput = self._model(windows.to(self._device, self._dtype).permute(0, 4, 1, 2, 3))
         return output.features.float().mean(dim=1)
+
+    @torch.inference_mode()
+    def encode_overlapping(self, frames: Tensor, *, stride: int, window_frames: int) -> Tensor:
+        """Features (B, 1024) float32, as ``encode_windows`` gives them, of windows that share frames, on the device.
+
+        Args:
+            frames: (n, 224, 224, C) from the first frame of the first window to the last of the last.
+            stride: Frames between the starts of neighbouring windows.
+            window_frames: Frames of each.
+        """
+        video = frames.to(self._device, self._dtype).permute(3, 0, 1, 2)[None]
+        stem = shared_stem(self._model, video, stride=stride, window_frames=window_frames)
+        return self._model.trunk(stem).features.float().mean(dim=1)
 
     @torch.inference_mode()
     def encode_dense(self, frames: Tensor, *, stride: int, window_frames: int) -> Tensor:

@@ -19,6 +19,7 @@ NUM_CLASSES = 400
 """Classes of Kinetics-400, of which the head keeps the logits."""
 
 _BATCH_NORM_EPSILON = 1e-3
+_BLOCK_CHANNELS = 16
 _MIXED = {
     "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
     "Mixed_3c": (256, (128, 128, 192, 32, 96, 64)),
@@ -64,11 +65,58 @@ def pad_same(input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple
 def max_pool_same(
     input_BCTHW: Tensor, *, kernel: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Tensor:
-    """Largest values, padded by the "same" rule; of inputs that are never negative."""
-    if stride == (1, 1, 1):
-        # Inputs are never negative, so padding with zeros (published) and with nothing (torch) agree.
-        return functional.max_pool3d(input_BCTHW, kernel, stride, padding=1)
-    return functional.max_pool3d(pad_same(input_BCTHW, kernel=kernel, stride=stride), kernel, stride)
+    """Largest values, padded by the "same" rule; of inputs that are never negative, or not yet rectified."""
+    sizes = input_BCTHW.shape[2:]
+    # Padding with zeros (published) and with nothing (torch) agree once values are rectified, and what the rule adds
+    # at the end a window may lack: no padded copy is made.
+    before = [same_padding(n, kernel=k, stride=s)[0] for n, k, s in zip(sizes, kernel, stride, strict=True)]
+    # Two pools over two axes each: in channels-last memory both are views, and GPUs pool them twice as fast.
+    pictures = functional.max_pool2d(
+        input_BCTHW.transpose(1, 2).flatten(0, 1), kernel[1:], stride[1:], padding=before[1:], ceil_mode=True
+    )
+    pooled_BCTHW = pictures.view(-1, sizes[0], *pictures.shape[1:]).transpose(1, 2)
+    if kernel[0] == 1:
+        return pooled_BCTHW
+    pooled_BCTS = functional.max_pool2d(
+        pooled_BCTHW.flatten(3), (kernel[0], 1), (stride[0], 1), padding=(before[0], 0), ceil_mode=True
+    )
+    return pooled_BCTS.view(*pooled_BCTS.shape[:3], *pooled_BCTHW.shape[3:])
+
+
+def strided_convolution(
+    conv: nn.Conv3d, input_BCTHW: Tensor, *, taps: slice = slice(None), step: int
+) -> Tensor:
+    """The network's first convolution: every second row and column padded by the "same" rule, time not padded.
+
+    Args:
+        conv: Of three or two channels, stride 2 over rows and columns.
+        input_BCTHW: (B, C, T, H, W)
+        taps: Which of its frames in time count.
+        step: Frames between neighbouring places.
+    """
+    weight = conv.weight[:, :, taps]
+    size = input_BCTHW.shape[-1]
+    before, after = same_padding(size, kernel=weight.shape[-1], stride=2)
+    if not input_BCTHW.is_cuda or input_BCTHW.dtype == torch.float32:
+        padded_BCTHW = functional.pad(input_BCTHW, (before, after, before, after))
+        weight = weight.contiguous(memory_format=torch.channels_last_3d)
+        return functional.conv3d(padded_BCTHW, weight, conv.bias, stride=(step, 2, 2))
+    # Tensor cores want many channels: squares of 2 x 2 pixels become channels, filled up to 16.
+    after += (size + before + after) % 2
+    padded_BCTHW = functional.pad(input_BCTHW, (before, after, before, after))
+    blocks_BCTHW = _squares_to_channels(padded_BCTHW)
+    blocks_OCTHW = _squares_to_channels(functional.pad(weight, (0, 1, 0, 1)))
+    return functional.conv3d(blocks_BCTHW, blocks_OCTHW, conv.bias, stride=(step, 1, 1))
+
+
+def _squares_to_channels(values_BCTHW: Tensor) -> Tensor:
+    """(B, C, T, H, W) to (B, 16, T, H / 2, W / 2): the four pixels of a square, then zeros."""
+    batch, channels, frames, rows, columns = values_BCTHW.shape
+    squares = values_BCTHW.reshape(batch, channels, frames, rows // 2, 2, columns // 2, 2)
+    squares_BTHWC = squares.permute(0, 2, 3, 5, 4, 6, 1).flatten(4)
+    return functional.pad(squares_BTHWC, (0, _BLOCK_CHANNELS - squares_BTHWC.shape[-1])).permute(
+        0, 4, 1, 2, 3
+    )
 
 
 class Unit(nn.Module):
@@ -84,9 +132,10 @@ class Unit(nn.Module):
 
     def forward(self, input_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) to (B, C', T', H', W')."""
-        if self._stride != (1, 1, 1):
-            input_BCTHW = pad_same(input_BCTHW, kernel=self._kernel, stride=self._stride)
-        return functional.relu_(self.bn(self.conv3d(input_BCTHW)))
+        if self._stride == (1, 1, 1):
+            return functional.relu_(self.bn(self.conv3d(input_BCTHW)))
+        padded_BCTHW = pad_same(input_BCTHW, kernel=(self._kernel[0], 1, 1), stride=(self._stride[0], 1, 1))
+        return functional.relu_(self.bn(strided_convolution(self.conv3d, padded_BCTHW, step=self._stride[0])))
 
 
 class Mixed(nn.Module):
@@ -164,9 +213,9 @@ class InceptionI3D(nn.Module):
             if name == "Mixed_5b":
                 x = max_pool_same(x, kernel=(2, 2, 2), stride=(2, 2, 2))
             x = self.get_submodule(name)(x)
-        # Torch has no average of bfloat16 on a CPU.
-        pooled_BFS11 = functional.avg_pool3d(x.float(), (2, 7, 7), stride=1).to(x.dtype)
-        logits_BKS11 = self.logits(pooled_BFS11)
+        # Half precision has no such pool on a CPU.
+        pooled_BFS11 = functional.avg_pool3d(x.float(), (2, 7, 7), stride=1)
+        logits_BKS11 = self.logits(pooled_BFS11.to(x.dtype))
         return I3DOutput(
             features=pooled_BFS11.flatten(2).transpose(1, 2), logits=logits_BKS11.flatten(2).transpose(1, 2)
         )

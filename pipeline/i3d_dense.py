@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.i3d import I3DOutput, InceptionI3D, max_pool_same, pad_same
+from pipeline.i3d import I3DOutput, InceptionI3D, max_pool_same, strided_convolution
 
 REACH = 5
 """Frames that the stem sees before the first and after the last frame of a window."""
@@ -39,8 +39,7 @@ def encode_shared(model: InceptionI3D, video_BCTHW: Tensor, *, stride: int, wind
 def dense_stem(model: InceptionI3D, video_BCTHW: Tensor) -> Tensor:
     """(1, 192, T - 10, 28, 28): the stem's output centred on every frame that has 5 others to each side."""
     first, second, third = model.Conv3d_1a_7x7.conv3d, model.Conv3d_2b_1x1, model.Conv3d_2c_3x3.conv3d
-    x = pad_same(video_BCTHW, kernel=(1, 7, 7), stride=(1, 2, 2))
-    x = functional.relu_(functional.conv3d(x, first.weight, first.bias, stride=(1, 2, 2)))
+    x = functional.relu_(strided_convolution(first, video_BCTHW, step=1))
     x = second(max_pool_same(x, kernel=(1, 3, 3), stride=(1, 2, 2)))
     # Neighbours in a window's stem lie two frames apart.
     x = functional.relu_(

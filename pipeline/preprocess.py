@@ -110,11 +110,11 @@ class ClipPreprocessing:
         top, left = (round((side - self.size) / 2) for side in resized_NCHW.shape[2:])
         cropped_NCHW = resized_NCHW[:, :, top : top + self.size, left : left + self.size].float()
         rounded_NCHW = cropped_NCHW.round().clamp(0, 255) / 255
-        mean, std = (
-            torch.tensor(values, device=frames_NHWC.device).view(1, -1, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        return (rounded_NCHW - mean) / std
+        # Made on the host and sent without waiting: made on a GPU they would stop it.
+        pair = torch.tensor([self.mean, self.std]).to(frames_NHWC.device, non_blocking=True)
+        mean_std = pair[..., None, None]
+        normalised_NCHW: Tensor = (rounded_NCHW - mean_std[0]) / mean_std[1]
+        return normalised_NCHW
 
     def _resize(self, images_NCHW: Tensor) -> Tensor:
         height, width = images_NCHW.shape[2:]

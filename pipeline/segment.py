@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.dataset import StoredVideo, find_stored
+from pipeline.decode_rules import DecodeRules
 from pipeline.device import choose_device
 from pipeline.errors import PipelineError, VideoError
 from pipeline.extract_batch import extract_batch
@@ -122,8 +123,10 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
     """The video with the features the model wants, extracted now unless the store has them."""
     store = Store(settings.store)
     wanted = _inputs(store.run_folder(run))
+    # Without a wish of the user's a damaged video that was extracted already is taken as it was extracted.
+    rules = None if settings.on_corrupt == "fail" else DecodeRules(on_corrupt=settings.on_corrupt)
     try:
-        return find_stored(path, inputs=wanted, store=store)
+        return find_stored(path, inputs=wanted, store=store, rules=rules)
     except (MissingArtefactError, CorruptArtefactError):
         extraction = extraction_for_model(
             read_description(store.run_folder(run)).inputs,
@@ -132,12 +135,13 @@ def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> Stored
                 i3d_flow=settings.i3d_flow,
                 clip_pretrained=settings.clip_pretrained,
                 device=settings.device,
+                on_corrupt=settings.on_corrupt,
             ),
         )
     check_weights(wanted, inputs_of_settings(extraction, store=store))
     for outcome in failures(extract_batch([path], extraction=extraction, store=settings.store)):
         raise VideoError(outcome.reason)
-    return find_stored(path, inputs=wanted, store=store)
+    return find_stored(path, inputs=wanted, store=store, rules=rules)
 
 
 @lru_cache(maxsize=1)

@@ -467,5 +467,8 @@ class SegmentSettings(StrictSettings):
     """Pretrained tag that open_clip knows for the CLIP model, or a folder with `open_clip_config.json`."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`."""
+    on_corrupt: OnCorrupt = "fail"
+    """`keep-decodable` segments the frames before the first damage of a video; `fail` takes a damaged video only as
+    it was extracted before."""
     batch_videos: int = Field(default=8, ge=1)
     """Videos handled by one task."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.device import places_on
 from pipeline.extractors import Extractor, Networks
 from pipeline.flow_stream import PAIRS_PER_BATCH, FlowMethod, FlowStream
 from pipeline.preprocess import i3d_frames, upload
@@ -20,6 +21,7 @@ from pipeline.profiles import Profile
 from pipeline.sampling import sample_frames
 
 if TYPE_CHECKING:
+    from pipeline.clip import ClipEncoder
     from pipeline.optical_flow import FieldWorkers
 
 
@@ -142,9 +144,9 @@ class _Rgb:
 
 
 class _Clip:
-    def __init__(self, cursor: _Cursor, *, network: str, networks: Networks) -> None:
+    def __init__(self, cursor: _Cursor, *, encoder: "ClipEncoder") -> None:
         self._cursor = cursor
-        self._encoder = networks.clip(network)
+        self._encoder = encoder
 
     @property
     def first_frame(self) -> int:
@@ -238,7 +240,8 @@ class Sources:
         if key.kind == "rgb":
             return _Rgb(_Cursor(frames, first=first))
         if profile.kind == "clip":
-            return _Clip(_Cursor(frames[:: key.stride], first=first), network=key.kind, networks=networks)
+            encoder = networks.clip(key.kind, precision=profile.precision)
+            return _Clip(_Cursor(frames[:: key.stride], first=first), encoder=encoder)
         start = first // PAIRS_PER_BATCH * PAIRS_PER_BATCH
         method = self._flow_method(key.kind, networks)
         return _Flow(_Cursor(frames, first=start), method=method, device=self._device)
@@ -258,4 +261,4 @@ class Sources:
 
 
 def _pick(values: Tensor, places: NDArray[np.int64]) -> Tensor:
-    return values.index_select(0, torch.from_numpy(places).to(values.device))
+    return values.index_select(0, places_on(values.device, places))

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.device import Download, places_on
 from pipeline.extractors import Extractor, I3DEncoder
 from pipeline.i3d_dense import REACH
+from pipeline.i3d_stem import can_share
 from pipeline.probe import VideoFacts
 from pipeline.profiles import Profile
 from pipeline.sources import InputKey, Inputs, input_keys, sampling_of
@@ -19,7 +21,7 @@ from pipeline.windows import NOTHING, window_frames, window_starts, window_times
 
 _WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 32}
 """Windows of one forward. Four keep two cores busy; more only cost memory."""
-_DENSE_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
+_SHARING_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
 """The more windows of one forward, the fewer frames of the shared layers are computed twice."""
 _PICTURES_PER_BATCH = {"cpu": 16, "cuda": 256}
 """Pictures of one forward of CLIP."""
@@ -70,6 +72,11 @@ def _starts(profile: Profile, num_pictures: int) -> NDArray[np.int64]:
     )
 
 
+def _shares(profile: Profile) -> bool:
+    """Whether the windows of a profile are computed together, exactly as if they were apart."""
+    return not profile.dense and can_share(stride=profile.stride_frames, window_frames=profile.window_frames)
+
+
 def _batch_size(sizes: Mapping[str, int], device: torch.device) -> int:
     return sizes.get(device.type, sizes["cuda"])
 
@@ -79,17 +86,21 @@ class _Delayed:
 
     def __init__(self, append: Append) -> None:
         self._append = append
-        self._waiting: tuple[NDArray[np.float64], Tensor] | None = None
+        self._waiting: tuple[NDArray[np.float64], Download] | None = None
 
     def __call__(self, times: NDArray[np.float64], features: Tensor) -> None:
-        self.flush()
-        self._waiting = (times, features)
+        # The copy is queued behind these features and before the next ones: waiting for it leaves the GPU at work.
+        waiting, self._waiting = self._waiting, (times, Download(features))
+        self._take(waiting)
 
     def flush(self) -> None:
-        if self._waiting is not None:
-            times, features = self._waiting
-            self._append(times, features.cpu().numpy())
-            self._waiting = None
+        waiting, self._waiting = self._waiting, None
+        self._take(waiting)
+
+    def _take(self, waiting: "tuple[NDArray[np.float64], Download] | None") -> None:
+        if waiting is not None:
+            times, features = waiting
+            self._append(times, features.rows())
 
 
 class _ClipSteps:
@@ -140,7 +151,8 @@ class _I3DSteps:
             self._starts, window_frames=profile.window_frames, frame_times=sampling.times
         )
         self._batch = _batch_size(
-            _DENSE_WINDOWS_PER_BATCH if profile.dense else _WINDOWS_PER_BATCH, extractor.networks.device
+            _SHARING_WINDOWS_PER_BATCH if profile.dense or _shares(profile) else _WINDOWS_PER_BATCH,
+            extractor.networks.device,
         )
         self._append = _Delayed(append)
         self._keys = input_keys(profile)
@@ -219,10 +231,17 @@ class _StreamInput:
             video = self._gather(np.clip(span, 0, num_pictures - 1))
             stride = self._profile.stride_frames
             return self._encoder.encode_dense(video, stride=stride, window_frames=size)
+        if _shares(self._profile):
+            span = window_frames(
+                starts[:1],
+                num_frames=num_pictures,
+                window_frames=int(starts[-1] - starts[0]) + size,
+                edge=self._profile.edge,
+            )
+            stride = self._profile.stride_frames
+            return self._encoder.encode_overlapping(self._gather(span[0]), stride=stride, window_frames=size)
         pictures = window_frames(starts, num_frames=num_pictures, window_frames=size, edge=self._profile.edge)
         windows = self._gather(pictures.ravel())
-        if self._profile.edge == "zero":
-            windows[torch.from_numpy(pictures.ravel() == NOTHING)] = 0
         return self._encoder.encode_windows(windows.reshape(*pictures.shape, *windows.shape[1:]))
 
     def forget(self, *, before: int) -> None:
@@ -235,5 +254,8 @@ class _StreamInput:
     def _gather(self, pictures: NDArray[np.int64]) -> Tensor:
         if self._kept is None:
             raise ValueError("No picture was added, so there is no window.")
-        places = torch.from_numpy(np.maximum(pictures - self._start, 0)).to(self._kept.device)
-        return self._kept.index_select(0, places)
+        places = places_on(self._kept.device, np.maximum(pictures - self._start, 0))
+        gathered = self._kept.index_select(0, places)
+        if self._profile.edge == "zero":
+            gathered.mul_(places_on(self._kept.device, pictures != NOTHING).view(-1, 1, 1, 1))
+        return gathered

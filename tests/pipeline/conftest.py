@@ -62,6 +62,23 @@ def write_video(
     return path
 
 
+def overwrite_pictures(source: Path, target: Path, *, after: int) -> Path:
+    """A copy of a video whose pictures after the first so many packets are overwritten by zeros."""
+    content = bytearray(source.read_bytes())
+    with av.open(source) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[after:]:
+        content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    target.write_bytes(content)
+    return target
+
+
+@pytest.fixture
+def break_video() -> Callable[..., Path]:
+    """``overwrite_pictures`` as a fixture."""
+    return overwrite_pictures
+
+
 @pytest.fixture(scope="session")
 def h264(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 frames of 96x64 at 25 frames/s with B-frames and several key frames."""

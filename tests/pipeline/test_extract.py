@@ -45,6 +45,9 @@ class FakeI3D(I3DEncoder):
         features[:, 2], features[:, 3] = levels[:, 0], levels[:, -1]
         return torch.from_numpy(features)
 
+    def encode_overlapping(self, frames, *, stride, window_frames):
+        return self.encode_windows(frames.unfold(0, window_frames, stride).permute(0, 4, 1, 2, 3))
+
 
 class FakeClip:
     """Instead of a network: the mean picture value."""
@@ -221,11 +224,13 @@ def test_two_runs_at_once_make_each_file_once(video, store):
     assert networks.built.count("i3d-rgb") == 1
 
 
-def test_windows_go_through_the_network_in_batches(video, store):
+@pytest.mark.parametrize(("stride", "batches"), [(8, [4, 1]), (1, [16, 16, 8])])
+def test_windows_go_through_the_network_in_batches(video, store, stride, batches):
+    """Larger ones where neighbours share their first layers."""
     path, facts, video_hash, _ = video
-    networks, extractors = fake_extractors("i3d-rgb:stride=4")
+    networks, extractors = fake_extractors(f"i3d-rgb:stride={stride}")
     extract_video(path, facts, video_hash, extractors, store=store)
-    assert networks.encoder.batches == [4, 4, 2]
+    assert networks.encoder.batches == batches
 
 
 def test_progress_counts_frames_to_the_end(video, store):

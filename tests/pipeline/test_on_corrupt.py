@@ -1,6 +1,5 @@
 """Damaged videos: nothing of them, or the whole part before the damage, as the user says."""
 
-import av
 import numpy as np
 import pytest
 
@@ -19,16 +18,9 @@ KEEP = DecodeRules(on_corrupt="keep-decodable")
 
 
 @pytest.fixture
-def broken(tmp_path, h264):
+def broken(tmp_path, h264, break_video):
     """The video with the pictures of its second half overwritten by zeros."""
-    content = bytearray(h264.read_bytes())
-    with av.open(h264) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    for packet in packets[20:]:
-        content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
-    path = tmp_path / "broken.mp4"
-    path.write_bytes(content)
-    return path
+    return break_video(h264, tmp_path / "broken.mp4", after=20)
 
 
 def read_all(path, facts):

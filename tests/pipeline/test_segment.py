@@ -70,6 +70,25 @@ def test_a_bad_video_harms_no_other(tiny, own_store, tiny_run, tmp_path):
     assert str(gone) in made[2].outcome.reason
 
 
+def test_the_whole_part_of_a_damaged_video_is_segmented_where_that_is_asked_for(
+    tiny, own_store, tiny_run, tmp_path, break_video
+):
+    broken = break_video(tiny.root / "videos" / "x.mp4", tmp_path / "broken.mp4", after=40)
+    made = {
+        rule: segment_batch(
+            [broken],
+            settings=SegmentSettings(videos=[broken], store=own_store, device="cpu", on_corrupt=rule),
+            run=tiny_run,
+        )[0]
+        for rule in ("fail", "keep-decodable")
+    }
+    assert made["fail"].outcome.status == "failed"
+    assert "--on-corrupt keep-decodable" in made["fail"].outcome.reason
+    assert made["keep-decodable"].outcome.status == "done"
+    segments, _ = read_segments(Store(own_store).prediction_path(made["keep-decodable"].prediction))
+    assert 0 < segments[-1].end_frame < 60
+
+
 def test_features_by_other_weights_are_refused_and_both_are_named(tiny, own_store, tiny_run, monkeypatch):
     asked = inputs_of_model(read_description(Store(own_store).run_folder(tiny_run)).inputs)
     monkeypatch.setattr("pipeline.weights.version", lambda _: "0.0")
