@@ -5,10 +5,12 @@
 
 A step is: gradients to zero, forward, matching and losses, backward, clipping, Adam. Features and labels are random,
 weights too. ``settled`` has 64 predicted segments per video, as after the first epochs; ``cold`` what random weights
-predict. Needs torch, numpy and scipy.
+predict. On a GPU each is run plainly and by graphs (:mod:`fact.graphs`), whose recording is part of the warm-up.
+Needs torch, numpy and scipy.
 """
 
 import argparse
+import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import torch
 from benchmarks.measure import count_flops, describe, emit, peak_mib, precise, settle, speed, timed
 from fact.blocks import FACT
 from fact.config import recipe
+from fact.graphs import GraphedGradients
 from fact.loss import MatchCriterion, SegmentTarget
 from fact.precision import Precision, cpu_has_bfloat16
 
@@ -43,26 +46,31 @@ CASES = (
 )
 
 
-def make_step(case: Case, device: torch.device, *, settled: bool, compiled: bool) -> Callable[[], None]:
+def make_step(
+    case: Case, device: torch.device, precision: Precision, *, settled: bool, graphs: bool
+) -> Callable[[], None]:
     """A function that takes one training step."""
     torch.manual_seed(0)
     config = recipe(case.recipe)
     model = FACT(config, WIDTH, case.classes).to(device)
     if settled:
         settle(model)
-    if compiled:
-        for block in model.block_list:
-            block.frame_branch.compile(dynamic=True)
-            block.action_branch.compile(dynamic=True)
     criterion = MatchCriterion(config, case.classes, mean_segments=LABELLED_SEGMENTS).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     features = torch.randn(case.batch, case.steps, WIDTH, device=device)
     labels_T = torch.arange(case.steps, device=device) * LABELLED_SEGMENTS // case.steps % case.classes
     target = SegmentTarget.from_labels(labels_T.expand(case.batch, -1), num_classes=case.classes)
 
+    graphed = None
+    if graphs:
+        graphed = GraphedGradients(model, criterion, autocast=torch.bfloat16 if precision == "bf16" else None)
+
     def step() -> None:
         optimizer.zero_grad()
-        criterion(model(features), target).total.backward()
+        if graphed is None:
+            criterion(model(features), target).total.backward()
+        else:
+            graphed(features, None, target)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.max_grad_norm)
         optimizer.step()
 
@@ -70,11 +78,12 @@ def make_step(case: Case, device: torch.device, *, settled: bool, compiled: bool
 
 
 def run(case: Case, device: torch.device, precision: Precision, options: argparse.Namespace) -> None:
-    """Print a line for the settled and the cold step of one case."""
-    for settled in (True, False):
+    """Print a line for the settled and the cold step of one case, plain and by graphs."""
+    kinds = itertools.product((True,) if options.settled_only else (True, False), options.graphs)
+    for settled, graphs in kinds:
         with precise(precision, device):
-            flops = count_flops(make_step(case, device, settled=settled, compiled=False))
-            step = make_step(case, device, settled=settled, compiled=options.compile)
+            flops = count_flops(make_step(case, device, precision, settled=settled, graphs=False))
+            step = make_step(case, device, precision, settled=settled, graphs=graphs)
             for _ in range(options.warmup):
                 step()
             timing = timed(step, device=device, precision=precision, repeats=options.repeats)
@@ -85,13 +94,11 @@ def run(case: Case, device: torch.device, precision: Precision, options: argpars
             steps=case.steps,
             batch=case.batch,
             precision=precision,
-            compiled=options.compile,
+            graphs=graphs,
             **speed(timing, flops),
             peak_mib=peak_mib(device),
             **describe(device),
         )
-        if options.settled_only:
-            break
 
 
 def parse() -> argparse.Namespace:
@@ -109,11 +116,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, help="default: 5 on a GPU, 1 on a CPU")
     parser.add_argument("--threads", type=int, help="threads of a CPU")
     parser.add_argument("--settled-only", action="store_true", help="leave out the over-segmented cold start")
-    parser.add_argument("--compile", action="store_true", help="compile the branches of the blocks")
+    parser.add_argument(
+        "--graphs", choices=["on", "off"], help="only by graphs, or only plainly; default: both on a GPU"
+    )
     options = parser.parse_args()
     on_gpu = options.device.startswith("cuda")
     options.repeats = options.repeats or (20 if on_gpu else 5)
     options.warmup = options.warmup or (5 if on_gpu else 1)
+    default = (False, True) if on_gpu else (False,)
+    options.graphs = (options.graphs == "on",) if options.graphs else default
     return options
 
 

@@ -25,8 +25,8 @@ class Sequence:
     """Added where positions matter; (B or 1, X, P) with P <= H; None is zero."""
     valid: Tensor | None
     """(B, X) bool, False on padding; None when nothing is padded."""
-    lengths: tuple[int, ...]
-    """Valid entries of each video, on the host."""
+    room: int | None = None
+    """Segments that a block may cut a video of these steps into; None: as many as it finds."""
 
     @property
     def padding(self) -> Tensor | None:
@@ -169,7 +169,7 @@ class GRUDecoder(nn.Module):
     def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
         """Tokens of width H; positions and memory are not looked at, the order says where a token is."""
         del memory
-        out: Tensor = self.out_map(self.layernorm(run_gru(self.gru, tokens.features, tokens.lengths)))
+        out: Tensor = self.out_map(self.layernorm(run_gru(self.gru, tokens.features, tokens.valid)))
         return out
 
 

@@ -180,15 +180,14 @@ class _Pooled:
 
 def _pool_segments(frames: Sequence, head: Head, seg_update: nn.GRU, seg_combine: nn.Module) -> _Pooled:
     """Mean of the steps of each run of one class, then a GRU over the runs."""
-    segmentation = segment_runs(head.classes(frames.features), frames.valid)
+    segmentation = segment_runs(head.classes(frames.features), frames.valid, room=frames.room)
     pooled_BNH = mean_by_segment(frames.features, segmentation, frames.valid)
-    pooled_BNH = torch.relu(run_gru(seg_update, pooled_BNH, segmentation.counts))
+    pooled_BNH = torch.relu(run_gru(seg_update, pooled_BNH, segmentation.valid))
     classes = head.split(seg_combine(pooled_BNH), with_null=False)
     segments = Sequence(
         features=classes.features,
         position=_rows_of_position(frames.position, segmentation.middle),
         valid=segmentation.valid,
-        lengths=segmentation.counts,
     )
     return _Pooled(segmentation=segmentation, classes=classes, segments=segments)
 

@@ -82,10 +82,32 @@ class FACT(nn.Module):
         Raises:
             FeatureError: a shape, a mask or a number is wrong; the message names the video and the row.
         """
+        return self.compute(self.check(features, valid), transcript, generator=generator)
+
+    def check(self, features: Tensor, valid: Tensor | None) -> Batch:
+        """Features as :meth:`compute` takes them; arguments and errors as in :meth:`forward`."""
         dtype = next(self.parameters()).dtype
-        batch = check_features(features, valid, input_dim=self.input_dim, dtype=dtype)
-        frames = self._frames(batch, generator)
-        tokens, classes_BS = self._tokens(batch, transcript)
+        return check_features(features, valid, input_dim=self.input_dim, dtype=dtype)
+
+    def compute(
+        self,
+        batch: Batch,
+        transcript: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        room: int | None = None,
+    ) -> FactOutput:
+        """:meth:`forward` on checked features.
+
+        Args:
+            batch: what :meth:`check` returned.
+            transcript: as in :meth:`forward`.
+            generator: as in :meth:`forward`.
+            room: predicted segments to compute with in every video; nothing waits for the device then (see
+                :func:`fact.segments.segment_runs`). None: as many as there are.
+        """
+        frames = replace(self._frames(batch, generator), room=room)
+        tokens, token_lengths, classes_BS = self._tokens(batch, transcript)
         blocks: list[BlockOutput] = []
         for block in self.block_list:
             out: BlockOutput = block(frames, tokens)
@@ -97,7 +119,7 @@ class FACT(nn.Module):
             valid=_mask_of(frames),
             lengths=batch.lengths,
             token_valid=_mask_of(tokens),
-            token_lengths=tokens.lengths,
+            token_lengths=token_lengths,
             transcript=classes_BS,
         )
 
@@ -120,30 +142,27 @@ class FACT(nn.Module):
         if model.step_position:
             width = self.config.input_block.hidden_dim
             position = sinusoid(x_BTD.shape[1], width, device=x_BTD.device, dtype=x_BTD.dtype)[None]
-        return Sequence(features=x_BTD, position=position, valid=batch.valid_BT, lengths=batch.lengths)
+        return Sequence(features=x_BTD, position=position, valid=batch.valid_BT)
 
-    def _tokens(self, batch: Batch, transcript: Tensor | None) -> tuple[Sequence, Tensor | None]:
-        """The tokens before the first block, and their classes in transcript mode."""
+    def _tokens(
+        self, batch: Batch, transcript: Tensor | None
+    ) -> tuple[Sequence, tuple[int, ...], Tensor | None]:
+        """The tokens before the first block, their number in each video, their classes in transcript mode."""
         if self.config.model.transcript:
             checked = check_transcript(
                 transcript, batch_size=len(batch.lengths), num_classes=self.num_classes
             )
-            return self._transcript_tokens(checked), checked.classes_BS
+            return self._transcript_tokens(checked), checked.lengths, checked.classes_BS
         query_1MA = self.action_query.squeeze(1)[None]
         start_BMA = torch.zeros_like(query_1MA).expand(len(batch.lengths), -1, -1)
         lengths = (query_1MA.shape[1],) * len(batch.lengths)
-        return Sequence(features=start_BMA, position=query_1MA, valid=None, lengths=lengths), None
+        return Sequence(features=start_BMA, position=query_1MA, valid=None), lengths, None
 
     def _transcript_tokens(self, transcript: Transcript) -> Sequence:
         embedded_BSA = self._embed(transcript.classes_BS)
         _, num_positions, width = embedded_BSA.shape
         order_SA = sinusoid(num_positions, width, device=embedded_BSA.device, dtype=embedded_BSA.dtype)
-        return Sequence(
-            features=embedded_BSA + order_SA,
-            position=None,
-            valid=transcript.valid_BS,
-            lengths=transcript.lengths,
-        )
+        return Sequence(features=embedded_BSA + order_SA, position=None, valid=transcript.valid_BS)
 
     @torch.no_grad()
     def predict(
@@ -210,19 +229,19 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
         rows_CW = text_embeddings.detach().to(torch.get_default_dtype())
         self.register_buffer("text_embeddings", nn.functional.normalize(rows_CW, dim=-1))
 
-    def forward(
+    def compute(
         self,
-        features: Tensor,
-        valid: Tensor | None = None,
+        batch: Batch,
         transcript: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        room: int | None = None,
     ) -> FactOutput:
-        """As :meth:`FACT.forward`, with ``projected`` and ``text_embeddings`` set.
+        """As :meth:`FACT.compute`, with ``projected`` and ``text_embeddings`` set.
 
         ``projected_tokens`` is set too, where their contrastive loss has a weight.
         """
-        output = super().forward(features, valid, transcript, generator=generator)
+        output = super().compute(batch, transcript, generator=generator, room=room)
         # Class probabilities ride in the last channels; the projection must not see them.
         projected = self.frame_projection(output.final.frame_features[..., : -self.num_classes])
         tokens = None

@@ -37,9 +37,10 @@ def infonce_contrastive_loss(
         unseen_classes: classes whose texts and embeddings are left out.
     """
     num_classes = len(text_embeddings)
-    seen_C = torch.ones(num_classes, dtype=torch.bool)
-    seen_C[list(unseen_classes)] = False
-    seen_C = seen_C.to(labels.device, non_blocking=True)
+    seen_C = torch.ones(num_classes, dtype=torch.bool, device=labels.device)
+    for unseen in unseen_classes:
+        # An index on the host alone: a list of them would be copied to the device.
+        seen_C[unseen] = False
     num_seen = num_classes - len(set(unseen_classes))
     labels_BX = labels if valid is None else labels.masked_fill(~valid, 0)
     used_BX = seen_C[labels_BX] if valid is None else seen_C[labels_BX] & valid

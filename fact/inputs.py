@@ -31,6 +31,26 @@ def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int, dt
     Raises:
         FeatureError: a shape, a mask or a number is wrong; the message names the video and the row.
     """
+    features, mask_BT = check_shapes(features, valid, input_dim=input_dim)
+    features = features.to(dtype)
+    bad_BT = not_finite(features) & mask_BT
+    holes_B = (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any(1)
+    lengths_B = mask_BT.sum(1)
+    facts = torch.stack([lengths_B, bad_BT.any(1), holes_B]).tolist()
+    lengths = tuple(int(length) for length in facts[0])
+    _reject(lengths, facts[1], facts[2], bad_BT)
+    if min(lengths) == features.shape[1]:
+        return Batch(features_BTD=features, valid_BT=None, lengths=lengths, lengths_B=lengths_B)
+    padded_BTD = features.masked_fill(~mask_BT[..., None], 0)
+    return Batch(features_BTD=padded_BTD, valid_BT=mask_BT, lengths=lengths, lengths_B=lengths_B)
+
+
+def check_shapes(features: Tensor, valid: Tensor | None, *, input_dim: int) -> tuple[Tensor, Tensor]:
+    """Features as (B, T, D) and their mask as (B, T), by what the host knows of them.
+
+    Raises:
+        FeatureError: a shape or a type is wrong.
+    """
     if features.dim() == 2:
         features = features[None]
         valid = valid[None] if valid is not None and valid.dim() == 1 else valid
@@ -41,20 +61,14 @@ def check_features(features: Tensor, valid: Tensor | None, *, input_dim: int, dt
         )
     if 0 in features.shape:
         raise FeatureError(f"Features of shape {tuple(features.shape)} hold no step: leave empty videos out.")
-    mask_BT = _check_mask(features, valid)
-    features = features.to(dtype)
-    # NaN and infinity both survive in a row's extremes, so nothing of the size of the features is built.
-    lowest_BT, highest_BT = features.aminmax(dim=-1)
-    bad_BT = ~(lowest_BT.isfinite() & highest_BT.isfinite()) & mask_BT
-    holes_B = (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any(1)
-    lengths_B = mask_BT.sum(1)
-    facts = torch.stack([lengths_B, bad_BT.any(1), holes_B]).tolist()
-    lengths = tuple(int(length) for length in facts[0])
-    _reject(lengths, facts[1], facts[2], bad_BT)
-    if min(lengths) == features.shape[1]:
-        return Batch(features_BTD=features, valid_BT=None, lengths=lengths, lengths_B=lengths_B)
-    padded_BTD = features.masked_fill(~mask_BT[..., None], 0)
-    return Batch(features_BTD=padded_BTD, valid_BT=mask_BT, lengths=lengths, lengths_B=lengths_B)
+    return features, _check_mask(features, valid)
+
+
+def not_finite(features_BTD: Tensor) -> Tensor:
+    """(B, T) bool, True where a row has NaN or infinity."""
+    # Both survive in a row's extremes, so nothing of the size of the features is built.
+    lowest_BT, highest_BT = features_BTD.aminmax(dim=-1)
+    return ~(lowest_BT.isfinite() & highest_BT.isfinite())
 
 
 def _check_mask(features: Tensor, valid: Tensor | None) -> Tensor:

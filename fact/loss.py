@@ -148,22 +148,25 @@ class MatchCriterion(nn.Module):
         weights_C = torch.cat([weights, weights.new_tensor([null])])
         self.register_buffer("class_weight", weights_C, persistent=False)
 
-    def match(self, output: FactOutput, target: SegmentTarget) -> Match:
-        """Tokens of the last block given to segments, without gradient."""
+    def costs(self, output: FactOutput, target: SegmentTarget) -> Tensor:
+        """Price of giving each token of the last block each segment, (B, M, S), without gradient."""
         block = output.final
         if block.attention is None:
             raise FeatureError(
                 "The last block has no attention between steps and tokens: end FACT.block with u or U."
             )
-        costs_BMS = token_costs(
+        return token_costs(
             block.token_log_probs,
             block.attention,
             target,
             class_weight=self.config.loss.class_cost,
             overlap_weight=self.config.loss.overlap_cost,
         )
+
+    def match(self, output: FactOutput, target: SegmentTarget) -> Match:
+        """Tokens of the last block given to segments, without gradient."""
         return match_tokens(
-            costs_BMS,
+            self.costs(output, target),
             target,
             rule=self.config.loss.match,
             num_tokens=output.token_lengths,
@@ -177,13 +180,19 @@ class MatchCriterion(nn.Module):
             TargetError: the target's videos have other lengths than the output's.
             MatchError: the outputs are not finite, or matching in order lacks tokens.
         """
-        if output.lengths != target.lengths or output.valid.shape != target.valid.shape:
+        self.check_lengths(output.lengths, output.valid.shape[1], target)
+        return self.score(output, target, self.match(output, target))
+
+    def check_lengths(self, lengths: tuple[int, ...], padded: int, target: SegmentTarget) -> None:
+        """Raise unless the target has videos of these lengths, padded to this one."""
+        if lengths != target.lengths or padded != target.valid.shape[1]:
             raise TargetError(
-                f"The output has videos of {list(output.lengths)} steps padded to {output.valid.shape[1]}, "
-                f"the target of {list(target.lengths)} padded to {target.valid.shape[1]}: cut or resample "
-                "the labels first."
+                f"The output has videos of {list(lengths)} steps padded to {padded}, the target of "
+                f"{list(target.lengths)} padded to {target.valid.shape[1]}: cut or resample the labels first."
             )
-        match = self.match(output, target)
+
+    def score(self, output: FactOutput, target: SegmentTarget, match: Match) -> Losses:
+        """All terms of one batch under a given match."""
         blocks = tuple(self.block_losses(block, output, target, match) for block in output.blocks)
         fact_B = torch.stack([block.total for block in blocks]).mean(0)
         clip_B = self._contrastive(output, target)

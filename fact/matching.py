@@ -115,9 +115,23 @@ def match_tokens(
         MatchError: a cost is not finite, or ``seq`` lacks tokens.
     """
     # numpy knows no bfloat16; float64 holds every other type exactly.
-    costs = np.rint(cost_BMS.detach().double().cpu().numpy() / COST_STEP)
+    costs = cost_BMS.detach().double().cpu().numpy()
+    token_of_segment = assign_tokens(costs, target.transcripts, rule=rule, num_tokens=num_tokens)
+    tokens_BS = torch.from_numpy(token_of_segment).to(cost_BMS.device, non_blocking=True)
+    return describe_match(tokens_BS, target.classes, num_tokens=cost_BMS.shape[1], null_class=null_class)
+
+
+def assign_tokens(
+    costs: NDArray[np.float64],
+    transcripts: Sequence[Sequence[int]],
+    *,
+    rule: Rule,
+    num_tokens: Sequence[int],
+) -> NDArray[np.int64]:
+    """The token of every segment on the host, (B, S), -1 where there is none; as :func:`match_tokens`."""
+    costs = np.rint(costs / COST_STEP)
     token_of_segment = np.full((len(costs), costs.shape[2]), -1, dtype=np.int64)
-    for video, classes in enumerate(target.transcripts):
+    for video, classes in enumerate(transcripts):
         cost_MS = costs[video, : num_tokens[video], : len(classes)]
         if not np.isfinite(cost_MS).all():
             raise MatchError(
@@ -126,8 +140,7 @@ def match_tokens(
             )
         tokens, segments = _assign(cost_MS, classes, rule=rule)
         token_of_segment[video, segments] = tokens
-    tokens_BS = torch.from_numpy(token_of_segment).to(cost_BMS.device, non_blocking=True)
-    return _describe(tokens_BS, target.classes, num_tokens=cost_BMS.shape[1], null_class=null_class)
+    return token_of_segment
 
 
 def _assign(cost_MS: NDArray[np.floating], classes_S: Sequence[int], *, rule: Rule) -> Pairs:
@@ -138,7 +151,8 @@ def _assign(cost_MS: NDArray[np.floating], classes_S: Sequence[int], *, rule: Ru
     return assign_in_order(cost_MS)
 
 
-def _describe(tokens_BS: Tensor, classes_BS: Tensor, *, num_tokens: int, null_class: int) -> Match:
+def describe_match(tokens_BS: Tensor, classes_BS: Tensor, *, num_tokens: int, null_class: int) -> Match:
+    """The match in which these tokens, -1 for none, stand for segments of these classes."""
     matched_BS = tokens_BS >= 0
     # Unmatched segments write into one token more, which is cut off again.
     slot_BS = tokens_BS.masked_fill(~matched_BS, num_tokens)

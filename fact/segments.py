@@ -17,8 +17,10 @@ class Segmentation:
     """(B, T) int64 segment of each step; padded steps carry the video's last segment."""
     length: Tensor
     """(B, N) int64 valid steps of each segment; 0 where a video has fewer segments."""
-    counts: tuple[int, ...]
-    """Segments of each video, on the host."""
+    found: Tensor
+    """(B,) int64 segments of each video; more than N where :func:`segment_runs` was given too little room."""
+    counts: tuple[int, ...] | None
+    """The same on the host; None where room was given, so that the host did not wait to learn them."""
 
     @property
     def first(self) -> Tensor:
@@ -33,11 +35,14 @@ class Segmentation:
     @property
     def valid(self) -> Tensor | None:
         """(B, N) bool, True where there is a segment; None when every video has the same number."""
-        return None if len(set(self.counts)) == 1 else self.length > 0
+        return None if self.counts and len(set(self.counts)) == 1 else self.length > 0
 
 
-def segment_runs(ids_BT: Tensor, valid_BT: Tensor | None = None) -> Segmentation:
-    """Cut every video where its ids change. Waits for the device once, to learn the number of segments.
+def segment_runs(ids_BT: Tensor, valid_BT: Tensor | None = None, *, room: int | None = None) -> Segmentation:
+    """Cut every video where its ids change.
+
+    Waits for the device once, to learn the number of segments, unless there is room for a number of them given
+    beforehand; where that is too little the last one holds the rest, and ``found`` says so.
 
     >>> segment_runs(torch.tensor([[4, 4, 2, 4]])).index
     tensor([[0, 0, 1, 2]])
@@ -46,10 +51,16 @@ def segment_runs(ids_BT: Tensor, valid_BT: Tensor | None = None) -> Segmentation
     if valid_BT is not None:
         changes_BT = changes_BT & valid_BT[:, 1:]
     index_BT = nn.functional.pad(changes_BT.long().cumsum(1), (1, 0))
-    counts = tuple(int(last) + 1 for last in index_BT[:, -1].tolist())
+    found_B = index_BT[:, -1] + 1
+    counts = None
+    if room is None:
+        counts = tuple(found_B.tolist())
+        room = max(counts)
+    else:
+        index_BT = index_BT.clamp(max=room - 1)
     steps_BT = torch.ones_like(index_BT) if valid_BT is None else valid_BT.long()
-    length_BN = index_BT.new_zeros(len(counts), max(counts)).scatter_add(1, index_BT, steps_BT)
-    return Segmentation(index=index_BT, length=length_BN, counts=counts)
+    length_BN = index_BT.new_zeros(len(index_BT), room).scatter_add(1, index_BT, steps_BT)
+    return Segmentation(index=index_BT, length=length_BN, found=found_B, counts=counts)
 
 
 def sum_by_segment(x_BTD: Tensor, segmentation: Segmentation, valid_BT: Tensor | None = None) -> Tensor:

@@ -52,14 +52,14 @@ class SegmentTarget:
         present_BS = segmentation.length > 0
         starts_BS = segmentation.first.masked_fill(~present_BS, 0)
         classes_BS = labels_BT.gather(1, starts_BS).masked_fill(~present_BS, 0)
-        rows = zip(classes_BS.tolist(), segmentation.counts, strict=True)
+        rows = classes_BS.masked_fill(~present_BS, -1).tolist()
         return cls(
             labels=labels_BT,
             valid=valid_BT,
             lengths=lengths,
             segmentation=segmentation,
             classes=classes_BS,
-            transcripts=tuple(tuple(row[:count]) for row, count in rows),
+            transcripts=tuple(tuple(label for label in row if label >= 0) for row in rows),
         )
 
     @property
@@ -75,7 +75,9 @@ class SegmentTarget:
             labels=self.labels.to(device),
             valid=self.valid.to(device),
             classes=self.classes.to(device),
-            segmentation=replace(runs, index=runs.index.to(device), length=runs.length.to(device)),
+            segmentation=replace(
+                runs, index=runs.index.to(device), length=runs.length.to(device), found=runs.found.to(device)
+            ),
         )
 
 

@@ -11,9 +11,9 @@ from fact.convolution import DilatedConv, PointConv
 from fact.dropout import Dropout
 
 
-def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
+def zero_padding(x: Tensor, padding: Tensor | None) -> Tensor:
     """``x`` with the padded entries zero; None means that nothing is padded."""
-    return x if valid is None else x.masked_fill(~valid, 0)
+    return x if padding is None else x.masked_fill(padding, 0)
 
 
 class DilatedResidualLayer(nn.Module):
@@ -57,10 +57,10 @@ class MSTCN(nn.Module):
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        valid_BT1 = None if valid_BT is None else valid_BT[..., None]
+        padding_BT1 = None if valid_BT is None else ~valid_BT[..., None]
         x_BTF = x_BTD if self.conv_1x1 is None else self.conv_1x1(x_BTD)
         for layer in self.layers:
-            x_BTF = layer(zero_padding(x_BTF, valid_BT1))
+            x_BTF = layer(zero_padding(x_BTF, padding_BT1))
         out_BTH: Tensor = self.conv_out(x_BTF)
         return out_BTH
 
@@ -92,12 +92,12 @@ class MSTCN2(nn.Module):
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        valid_BT1 = None if valid_BT is None else valid_BT[..., None]
+        padding_BT1 = None if valid_BT is None else ~valid_BT[..., None]
         x_BTF = x_BTD if self.conv_1x1_in is None else self.conv_1x1_in(x_BTD)
         last = len(self.conv_fusion) - 1
         layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
         for i, (far, near, fusion) in enumerate(layers):
-            x_BTF = zero_padding(x_BTF, valid_BT1)
+            x_BTF = zero_padding(x_BTF, padding_BT1)
             update_BTF = torch.relu(fusion(torch.cat([far(x_BTF), near(x_BTF)], dim=-1)))
             x_BTF = x_BTF + (update_BTF if i == last else self.dropout(update_BTF))
         out_BTH: Tensor = self.conv_out(x_BTF)

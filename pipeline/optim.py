@@ -25,7 +25,10 @@ def make_optimizer(
     if chosen == "sgd":
         return SGD(parameters, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
     kind = AdamW if chosen == "adamw" else Adam
-    return kind(parameters, lr=training.lr, weight_decay=training.weight_decay)
+    parameters = list(parameters)
+    # One kernel for all parameters; on a CPU torch's default, whose bits checkpoints of older runs go on with.
+    fused = all(parameter.is_cuda for parameter in parameters)
+    return kind(parameters, lr=training.lr, weight_decay=training.weight_decay, fused=fused or None)
 
 
 def make_schedules(

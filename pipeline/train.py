@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.errors import MatchError
+from fact.graphs import GraphedGradients
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
 from pipeline.batch import Batch
@@ -274,6 +275,10 @@ class _Training:
             mean_segments=plan.mean_segments,
         ).to(team.device)
         self._network = network
+        self._graphed = None
+        if plan.how.graphs:
+            half = torch.bfloat16 if plan.how.precision == "bfloat16" else None
+            self._graphed = GraphedGradients(network, self._criterion, autocast=half)
         optimizer = make_optimizer(network.parameters(), self._training, name=plan.how.optimizer)
         self._state = TrainingState(
             network=network,
@@ -332,16 +337,14 @@ class _Training:
         state.optimizer.zero_grad(set_to_none=True)
         loss, reason = 0.0, ""
         for batch in batches:
+            count = len(batch.video_ids)
             try:
-                mean = self._loss(batch)
+                # The mean over the videos of a step, however they are parted into batches and processes.
+                loss += self._add_gradients(batch, scale=count / len(videos)) * count
             except MatchError as error:
                 # Outputs that are not finite show in the matching, before there is a loss.
                 loss, reason = float("nan"), str(error)
                 break
-            count = len(batch.video_ids)
-            # The mean over the videos of a step, however they are parted into batches and processes.
-            (mean * (count / len(videos))).backward()  # type: ignore[no-untyped-call]
-            loss += float(mean.detach()) * count
         loss = self._team.total(loss)
         if not np.isfinite(loss):
             self._give_up(
@@ -358,16 +361,19 @@ class _Training:
             state.average.update_parameters(self._network)
         return loss
 
-    def _loss(self, batch: Batch) -> Tensor:
-        """Mean loss of one batch."""
+    def _add_gradients(self, batch: Batch, *, scale: float) -> float:
+        """Mean loss of one batch, whose gradient times ``scale`` is added to the parameters'."""
         target = SegmentTarget.from_labels(
             batch.labels_BT, batch.valid_BT, num_classes=self._network.num_classes
         )
+        if self._graphed is not None:
+            return float(self._graphed(batch.features_BTD, batch.valid_BT, target, scale=scale))
         half = self._plan.how.precision == "bfloat16"
         with torch.autocast(self._team.device.type, dtype=torch.bfloat16, enabled=half):
             output = self._network(batch.features_BTD, valid=batch.valid_BT)
             total: Tensor = self._criterion(output, target).total
-        return total
+        (total * scale).backward()  # type: ignore[no-untyped-call]
+        return float(total.detach())
 
     def _give_up(self, videos: Sequence[int], reason: str) -> None:
         names = ", ".join(self._plan.sources[index].video.id for index in videos)

@@ -79,6 +79,20 @@ def test_overlap_is_intersection_over_union_step_by_step(rows):
             torch.testing.assert_close(overlap[video, :, segment], wanted)
 
 
+@given(videos, st.integers(1, 12))
+@settings(deadline=None)
+def test_given_room_is_used_and_too_little_is_told(rows, room):
+    exact, roomy = segment_runs(*padded(rows)), segment_runs(*padded(rows), room=room)
+    assert roomy.counts is None
+    assert tuple(roomy.found.tolist()) == exact.counts
+    assert roomy.length.shape == (len(rows), room)
+    assert torch.equal(roomy.index, exact.index.clamp(max=room - 1))
+    assert roomy.length.sum(1).tolist() == [len(row) for row in rows]
+    if max(exact.counts) <= room:
+        assert torch.equal(roomy.length[:, : max(exact.counts)], exact.length)
+        assert torch.equal(roomy.valid, roomy.length > 0)
+
+
 def test_one_step_is_one_segment():
     runs = segment_runs(torch.tensor([[5]]))
     assert runs.counts == (1,)

@@ -51,6 +51,20 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tiny, own_store, s
     assert losses(own_store, small.run) == pytest.approx(losses(own_store, large.run), rel=1e-5)
 
 
+def test_steps_of_fixed_shapes_train_the_same_run(tiny, tmp_path, still):
+    found = []
+    for graphs in (
+        False,
+        True,
+    ):  # on a CPU nothing is recorded, but shapes, padding and gradients are the graphs'
+        folder = tmp_path / str(graphs)
+        tiny.fill(folder)
+        run = train(tiny.settings(folder, recipe=still, epochs=2, batch_size=2, graphs=graphs)).run
+        found.append((run, losses(folder, run)))
+    assert found[0][0] == found[1][0]
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)
+
+
 def test_features_read_again_every_epoch_train_the_same_weights(tiny, tmp_path):
     found = {}
     for preload in ("memory", "off", "cache"):
