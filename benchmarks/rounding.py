@@ -19,7 +19,8 @@ import numpy as np
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
 from pipeline.metrics import evaluate
 from pipeline.retraining import predict_test_videos
-from pipeline.settings import DatasetSettings, ExtractionSettings, RunSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, ExtractionSettings, RunSettings
+from pipeline.settings_training import TrainingSettings
 from pipeline.train import train
 from storage.features import read_features, write_features
 from storage.places import listed

@@ -41,8 +41,8 @@ from pipeline.settings import (
     ExtractionSettings,
     RunSettings,
     TextSettings,
-    TrainingSettings,
 )
+from pipeline.settings_training import TrainingSettings
 from pipeline.train import train
 from storage.folders import read_manifest
 from storage.store import Store

@@ -37,8 +37,8 @@ from pipeline.settings import (
     ExtractSettings,
     RunSettings,
     SegmentSettings,
-    StrictSettings,
 )
+from pipeline.settings_base import StrictSettings
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")

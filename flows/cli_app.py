@@ -8,7 +8,7 @@ from flows.cli_output import progress_bars, say_outcomes
 from flows.reports import StageReport
 
 if TYPE_CHECKING:
-    from pipeline.settings import StrictSettings
+    from pipeline.settings_base import StrictSettings
 
 app = App(
     name="factseg",

@@ -15,8 +15,8 @@ from pipeline.settings import (
     SegmentSettings,
     StoreAddress,
     TextSettings,
-    TrainingSettings,
 )
+from pipeline.settings_training import TrainingSettings
 from pipeline.weights import WeightsChoice, WeightsPolicy, find_here
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,8 @@
 
 from flows.reports import StageReport
 from flows.torchrun import check_can_be_shared, is_helper
-from pipeline.settings import RunSettings, StrictSettings
+from pipeline.settings import RunSettings
+from pipeline.settings_base import StrictSettings
 from pipeline.settings_operations import RetrainSettings
 
 

@@ -17,7 +17,7 @@ from prefect.task_runners import TaskRunner
 
 from pipeline.cluster import RayCluster
 from pipeline.errors import SettingsError
-from pipeline.settings import StrictSettings
+from pipeline.settings_base import StrictSettings
 
 _LOST_MACHINES = 10
 """How often a task may lose its machine before it counts as broken; spot machines go in numbers."""

@@ -26,14 +26,8 @@ from pipeline.outcome import VideoOutcome
 from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
 from pipeline.results import write_results
 from pipeline.segment import choose_run
-from pipeline.settings import (
-    EmbedSettings,
-    EvaluateSettings,
-    ExtractSettings,
-    RunSettings,
-    SegmentSettings,
-    StrictSettings,
-)
+from pipeline.settings import EmbedSettings, EvaluateSettings, ExtractSettings, RunSettings, SegmentSettings
+from pipeline.settings_base import StrictSettings
 from pipeline.texts import embed_classes
 from pipeline.train import find_trained, train
 from storage.datasets import read_dataset

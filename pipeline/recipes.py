@@ -17,8 +17,9 @@ from fact.config import (
 )
 from pipeline.errors import LabelError, SettingsError
 from pipeline.labels import ClassList
-from pipeline.settings import TRAINING_SECTION, DatasetSettings, TrainingSettings
+from pipeline.settings import DatasetSettings
 from pipeline.settings_file import read_settings_file
+from pipeline.settings_training import TRAINING_SECTION, TrainingSettings
 
 log = logging.getLogger(__name__)
 

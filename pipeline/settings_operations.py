@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.settings import RunSettings, SegmentSettings, StrictSettings
+from pipeline.settings import RunSettings, SegmentSettings
+from pipeline.settings_base import StrictSettings
 
 
 class WatchSettings(StrictSettings):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.settings import StrictSettings
+from pipeline.settings_base import StrictSettings
 
 Settings = TypeVar("Settings", bound=StrictSettings)
 

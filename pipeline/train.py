@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
@@ -26,11 +24,11 @@ from pipeline.model import TrainedModel, save_model
 from pipeline.optim import make_average, make_optimizer, make_schedules
 from pipeline.outcome import VideoOutcome
 from pipeline.parallel import Team, join_team
-from pipeline.provenance import describe_machine, git_revision
-from pipeline.run_files import CURVES_FILE, SETTINGS_FILE, read_curves
+from pipeline.run_files import read_curves
 from pipeline.sampler import epoch_steps, seed_of, steps_per_epoch
 from pipeline.settings import EvaluateSettings, RunSettings
-from pipeline.train_plan import TRAIN_VERSION, Plan, plan_run
+from pipeline.train_facts import write_facts
+from pipeline.train_plan import Plan, plan_run
 from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels
 from pipeline.training_state import TrainingState, load_checkpoint, save_checkpoint
 from pipeline.validation import (
@@ -41,9 +39,9 @@ from pipeline.validation import (
     prepare_validation,
     validate,
 )
-from storage.atomic import artefact_lock, atomic_path, write_json_atomically
+from storage.atomic import artefact_lock
 from storage.errors import MissingArtefactError
-from storage.folders import finish_folder, is_finished, start_folder
+from storage.folders import is_finished, start_folder
 from storage.places import Place
 from storage.runs import find_run
 from storage.store import Store
@@ -176,9 +174,7 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
     save_model(
         folder, TrainedModel(description=description, network=network, standardisation=standardisation)
     )
-    _write_facts(
-        folder, state, plan=plan, settings=settings, seconds=time.perf_counter() - started, team=team
-    )
+    write_facts(folder, state, plan=plan, settings=settings, seconds=time.perf_counter() - started, team=team)
 
 
 def _announce(plan: Plan, *, recipe: str) -> None:
@@ -196,39 +192,6 @@ def _announce(plan: Plan, *, recipe: str) -> None:
     )
     for notice in plan.description.notices:
         log.warning("%s", notice)
-
-
-def _write_facts(
-    folder: Place, state: TrainingState, *, plan: Plan, settings: RunSettings, seconds: float, team: Team
-) -> None:
-    """Curves, settings, and the manifest last."""
-    position = state.position
-    with atomic_path(folder / CURVES_FILE) as scratch:
-        pq.write_table(pa.Table.from_pylist(position.curves), scratch)
-    write_json_atomically(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
-    finish_folder(
-        folder,
-        {
-            "kind": "run",
-            "version": TRAIN_VERSION,
-            "git_revision": git_revision(),
-            "machine": describe_machine(team.device),
-            "processes": team.size,
-            "seed": plan.seed,
-            "seconds": round(seconds, 1),
-            "videos": {source.video.id: list(source.stored.keys) for source in plan.used},
-            "content": {
-                source.video.id: [source.video.video_hash, source.label_digest] for source in plan.used
-            },
-            "labels": {source.video.id: source.label_digest for source in plan.used},
-            "validation": {
-                "videos": [source.video.id for source in plan.validation],
-                "epoch": position.best_epoch,
-                "scores": position.best,
-            },
-            "notices": list(plan.description.notices),
-        },
-    )
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from pipeline.labels import ClassList
 from pipeline.model import ModelDescription, TextInput
 from pipeline.outcome import failures
 from pipeline.recipes import background_ids, resolve_config
-from pipeline.settings import RunSettings, TrainingSettings
+from pipeline.settings import RunSettings
+from pipeline.settings_training import TrainingSettings
 from pipeline.texts import ClassTexts, embed_classes
 from pipeline.unseen import classes_of, drop_unseen, unseen_ids, untrained_note
 from pipeline.validation import Partition, hold_out

@@ -14,7 +14,8 @@ from pipeline.dataset import LabelledSource
 from pipeline.errors import DatasetError, LabelError, SettingsError
 from pipeline.labels import ClassList
 from pipeline.recipes import recipe_unseen
-from pipeline.settings import DatasetSettings, TrainingSettings
+from pipeline.settings import DatasetSettings
+from pipeline.settings_training import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -6,7 +6,8 @@ import pytest
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import evaluate_run
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
-from pipeline.settings import DatasetSettings, RunSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, RunSettings
+from pipeline.settings_training import TrainingSettings
 from pipeline.train import train
 from storage.store import Store
 from tests.pipeline.tiny import CLASSES, write_split

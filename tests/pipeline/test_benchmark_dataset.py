@@ -12,8 +12,8 @@ from pipeline.benchmark_dataset import BenchmarkSettings, benchmark, one_run
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.recipes import resolve_config
 from pipeline.run_files import read_curves
-from pipeline.settings import TrainingSettings
 from pipeline.settings_file import read_settings_file
+from pipeline.settings_training import TrainingSettings
 from storage.store import Store
 from tests.pipeline.tiny import write_split, write_tiny_dataset
 

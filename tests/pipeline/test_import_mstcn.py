@@ -12,8 +12,9 @@ from pipeline.export import export, predicted_dataset
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
 from pipeline.inputs import inputs_of_run
 from pipeline.segment import segment_batch
-from pipeline.settings import DatasetSettings, RunSettings, SegmentSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, RunSettings, SegmentSettings
 from pipeline.settings_reading import build_settings
+from pipeline.settings_training import TrainingSettings
 from pipeline.train import train
 from storage.datasets import read_dataset
 from storage.errors import InvalidNameError, MissingArtefactError

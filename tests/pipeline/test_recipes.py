@@ -10,8 +10,9 @@ from fact.config import RECIPES
 from pipeline.errors import SettingsError
 from pipeline.labels import ClassList
 from pipeline.recipes import background_ids, resolve_config
-from pipeline.settings import DatasetSettings, TrainingSettings
+from pipeline.settings import DatasetSettings
 from pipeline.settings_reading import build_settings
+from pipeline.settings_training import TrainingSettings
 
 CLASSES = ClassList(("background", "pour", "stir"))
 

@@ -14,10 +14,10 @@ from pipeline.settings import (
     RunSettings,
     SegmentSettings,
     TextSettings,
-    TrainingSettings,
 )
 from pipeline.settings_file import read_settings_file
 from pipeline.settings_reading import build_settings
+from pipeline.settings_training import TrainingSettings
 from pipeline.weights import WeightsPolicy
 
 DATASET = {"videos": "v", "labels": "l", "mapping": "m.txt", "splits": "s"}

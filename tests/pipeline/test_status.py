@@ -10,7 +10,8 @@ from pipeline.evaluate import evaluate_run
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
 from pipeline.inputs import feature_key, inputs_of_settings
 from pipeline.segment import segment_batch
-from pipeline.settings import DatasetSettings, SegmentSettings, StatusSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, SegmentSettings, StatusSettings
+from pipeline.settings_training import TrainingSettings
 from pipeline.status import examine_videos, newest_settings
 from pipeline.train import train
 from pipeline.weights import WeightsPolicy

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import evaluate_run
 from pipeline.import_mstcn import MstcnFolder, import_mstcn
-from pipeline.settings import DatasetSettings, RunSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, RunSettings
+from pipeline.settings_training import TrainingSettings
 from pipeline.train import train
 from pipeline.train_plan import plan_run
 from storage.folders import read_manifest

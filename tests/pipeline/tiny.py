@@ -11,7 +11,8 @@ import torch
 from pipeline.catalogue import open_video
 from pipeline.encode import write_h264
 from pipeline.inputs import feature_key, inputs_of_settings
-from pipeline.settings import DatasetSettings, ExtractionSettings, RunSettings, TrainingSettings
+from pipeline.settings import DatasetSettings, ExtractionSettings, RunSettings
+from pipeline.settings_training import TrainingSettings
 from storage.features import FeatureMetadata, write_features
 from storage.store import Store
 
