@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import TrainingError
@@ -117,13 +116,13 @@ def test_the_finished_run_leaves_no_checkpoint(interrupted):
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint_and_says_where(tiny, own_store, monkeypatch):
-    loss, calls = _Training._loss, []
+    add, calls = _Training._add_gradients, []
 
-    def diverging(self, batch):
+    def diverging(self, batch, *, scale):
         calls.append(1)
-        return loss(self, batch) * (torch.nan if len(calls) > 4 else 1)
+        return add(self, batch, scale=scale) * (float("nan") if len(calls) > 4 else 1)
 
-    monkeypatch.setattr(_Training, "_loss", diverging)
+    monkeypatch.setattr(_Training, "_add_gradients", diverging)
     with pytest.raises(TrainingError) as caught:
         train(tiny.settings(own_store, epochs=5, batch_size=2))
     path = checkpoint_of(own_store)
