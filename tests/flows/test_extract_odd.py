@@ -56,7 +56,7 @@ def test_odd_names_are_stored_and_bad_files_are_one_line_each(factseg, tmp_path)
     assert rows["failed"] == ["text.mp4"]
     assert len(list(store.rglob("features/clip/*.parquet"))) == len(NAMES)
     header = next(line for line in ran.stdout.splitlines() if "video" in line)
-    assert header.replace("┃", " ").split() == ["video", "status", "reason"]
+    assert header.replace("┃", " ").split() == ["video", "status", "seconds", "reason"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no folder of real videos beside the checkout")
