@@ -135,7 +135,10 @@ def print_evaluation(facts: Mapping[str, Any]) -> None:
         rows.append([convention, *(_figure(figures.get(name)) for name in columns)])
         intervals = facts.get("intervals", {}).get(convention, {})
         if any(intervals.get(name) for name in columns):
-            rows.append(["95 %", *(_range(intervals.get(name)) for name in columns)])
+            # A row for each end: both in one cell would not fit 80 columns.
+            for end, of_end in enumerate(("95 % from", "95 % to")):
+                ends = [intervals.get(name) for name in columns]
+                rows.append([of_end, *(_figure(both[end]) if both else None for both in ends)])
     _print_table(["convention", *columns], rows, title="Scores on the test videos, in percent")
     _print_zero_shot(facts.get("zero_shot", {}))
     if "decision" in facts:
@@ -183,10 +186,6 @@ def print_comparison(found: "Comparison") -> None:
 
 def _figure(value: float | None) -> str | None:
     return None if value is None else f"{value:.1f}"
-
-
-def _range(interval: Sequence[float] | None) -> str | None:
-    return None if interval is None else f"{interval[0]:.1f}-{interval[1]:.1f}"
 
 
 def print_models(models: Sequence[Mapping[str, Any]]) -> None:
