@@ -180,16 +180,13 @@ class MatchCriterion(nn.Module):
             TargetError: the target's videos have other lengths than the output's.
             MatchError: the outputs are not finite, or matching in order lacks tokens.
         """
-        self.check_lengths(output.lengths, output.valid.shape[1], target)
-        return self.score(output, target, self.match(output, target))
-
-    def check_lengths(self, lengths: tuple[int, ...], padded: int, target: SegmentTarget) -> None:
-        """Raise unless the target has videos of these lengths, padded to this one."""
+        lengths, padded = output.lengths, output.valid.shape[1]
         if lengths != target.lengths or padded != target.valid.shape[1]:
             raise TargetError(
                 f"The output has videos of {list(lengths)} steps padded to {padded}, the target of "
                 f"{list(target.lengths)} padded to {target.valid.shape[1]}: cut or resample the labels first."
             )
+        return self.score(output, target, self.match(output, target))
 
     def score(self, output: FactOutput, target: SegmentTarget, match: Match) -> Losses:
         """All terms of one batch under a given match."""

@@ -30,7 +30,7 @@ def probe(
     /,
     *,
     recursive: RecursiveOption = False,
-    video_cache_gib: float = 20.0,
+    video_cache_gib: float | None = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> int:
@@ -41,16 +41,17 @@ def probe(
     Args:
         paths: Video files, folders whose files are taken, and URLs such as s3://bucket/videos/a.mp4.
         recursive: Take the files of deeper folders too.
-        video_cache_gib: GiB of this machine's disk that videos fetched from URLs may take together.
+        video_cache_gib: GiB of this machine's disk that videos fetched from URLs may take together; 20 unless given.
         store: Folder of all artefacts, or a URL such as s3://bucket/factseg.
         json: Print JSON on standard output.
     """
     from pipeline.catalogue import probe_all
-    from pipeline.remote_videos import as_address
+    from pipeline.remote_videos import DEFAULT_CACHE_GIB, as_address
     from storage.store import Store
 
     given = [as_address(path) for path in paths]
-    rows = probe_all(given, store=Store(store), cache_gib=video_cache_gib, recursive=recursive)
+    cache_gib = DEFAULT_CACHE_GIB if video_cache_gib is None else video_cache_gib
+    rows = probe_all(given, store=Store(store), cache_gib=cache_gib, recursive=recursive)
     print_catalogue(rows, as_json=json)
     return int(any(row.status == "failed" for row in rows))
 

@@ -78,6 +78,12 @@ class TrainingSettings(StrictSettings):
     seed: int = Field(default=0, ge=0)
     """Seeds weights, order of the videos, dropout and masking."""
 
+    @model_validator(mode="after")
+    def _graphs_are_not_deterministic(self) -> "TrainingSettings":
+        if self.graphs and self.deterministic:
+            raise ValueError("steps by CUDA graphs are not bit for bit the same every time: leave out one")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _recipe_file_may_say_how(cls, given: Any) -> Any:  # noqa: ANN401  (pydantic's raw input)

@@ -121,7 +121,9 @@ class Source(Protocol):
         """The inputs that waited for the end of the video."""
 
 
-class _Rgb:
+class _ByCursor:
+    """Inputs that need no other frame than their own: none waits for the end of the video."""
+
     def __init__(self, cursor: _Cursor) -> None:
         self._cursor = cursor
 
@@ -129,6 +131,11 @@ class _Rgb:
     def first_frame(self) -> int:
         return self._cursor.first_frame
 
+    def finish(self) -> Inputs:
+        return Inputs(self._cursor.next, torch.empty(0))
+
+
+class _Rgb(_ByCursor):
     @torch.inference_mode()
     def push(self, batch: Uploaded) -> Inputs:
         first = self._cursor.next
@@ -139,18 +146,11 @@ class _Rgb:
         values = i3d_frames(_pick(batch.on_device, frames))
         return Inputs(first, _pick(values, places))
 
-    def finish(self) -> Inputs:
-        return Inputs(self._cursor.next, torch.empty(0))
 
-
-class _Clip:
+class _Clip(_ByCursor):
     def __init__(self, cursor: _Cursor, *, encoder: "ClipEncoder") -> None:
-        self._cursor = cursor
+        super().__init__(cursor)
         self._encoder = encoder
-
-    @property
-    def first_frame(self) -> int:
-        return self._cursor.first_frame
 
     @torch.inference_mode()
     def push(self, batch: Uploaded) -> Inputs:
@@ -159,9 +159,6 @@ class _Clip:
         if not len(chosen):
             return Inputs(first, torch.empty(0))
         return Inputs(first, self._encoder.preprocess(_pick(batch.on_device, chosen)))
-
-    def finish(self) -> Inputs:
-        return Inputs(self._cursor.next, torch.empty(0))
 
 
 class _Flow:

@@ -35,6 +35,7 @@ _HOW = (
     "ema",
     "precision",
     "deterministic",
+    "graphs",
     "validate_every",
     "patience",
 )

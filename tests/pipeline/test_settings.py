@@ -99,6 +99,7 @@ def test_every_problem_is_named_at_once():
         (TrainingSettings, {"learning_rate": float("nan")}, "learning_rate"),
         (TrainingSettings, {"learning_rate": float("inf")}, "learning_rate"),
         (TrainingSettings, {"seed": -1}, "seed"),
+        (TrainingSettings, {"graphs": True, "deterministic": True}, "leave out one"),
         (DatasetSettings, {**DATASET, "split": "../split1"}, "split"),
         (DatasetSettings, {**DATASET, "name": "a/b"}, "'a/b' cannot be a name in the registry"),
         (DatasetSettings, {**DATASET, "name": "."}, "cannot be a name"),

