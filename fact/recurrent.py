@@ -4,6 +4,8 @@ Axes: B batch, X entries of a sequence, H width, L layers and directions.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ def run_gru(gru: nn.GRU, x_BXH: Tensor, valid_BX: Tensor | None) -> Tensor:
     needs no length on the host.
     """
     if valid_BX is None:
-        out_BXH: Tensor = gru(x_BXH)[0]
+        with _quietly_compacted():
+            out_BXH: Tensor = gru(x_BXH)[0]
         return out_BXH
     hold_BXS = nn.functional.pad((~valid_BX)[..., None].to(x_BXH.dtype), (0, _SPARE - 1))
     for layer in range(gru.num_layers):
@@ -40,10 +43,16 @@ def _run_layer(x_BXH: Tensor, start_LBH: Tensor, weights: list[Tensor], *, train
     how = (True, 1, 0.0, training, True, True)
     if not x_BXH.is_cuda:
         return torch.gru(x_BXH, start_LBH, weights, *how)[0]
-    with warnings.catch_warnings():
-        # cuDNN copies the weights together at every call, which is meant: they were extended just now.
-        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
+    with _quietly_compacted():
         return torch.gru(x_BXH, start_LBH, weights, *how)[0]
+
+
+@contextmanager
+def _quietly_compacted() -> Iterator[None]:
+    """cuDNN copies weights together at every call, which is meant where they were extended or cast just now."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
+        yield
 
 
 def _weights(gru: nn.GRU, name: str) -> list[Tensor]:

@@ -128,9 +128,13 @@ class TrainingOptions:
     standardize: bool | None = None
     "Bring every feature channel to mean 0 and deviation 1 (unless --no-standardize is given)."
     standardize_over: str | None = None
-    "Mean and deviation of all 'training' steps (unless given), or of each 'video' alone."
+    "Mean and deviation of all 'training' steps (unless given), of each 'video' alone, or 'both' side by side."
     pool: str | None = None
     "'mean': a used step is the mean over the steps nearest to it; 'none' unless given."
+    channel_jitter: float | None = None
+    "Scale and shift every channel of a video at random while training, both by this deviation, such as 0.1."
+    time_stretch: float | None = None
+    "Make a video longer or shorter at random while training, by this much at most, such as 0.2."
     optimizer: str | None = None
     "'adam', 'adamw' or 'sgd', instead of the recipe's."
     weight_decay: float | None = None

@@ -32,9 +32,15 @@ class TrainingSettings(StrictSettings):
     """Bring every feature channel to mean 0 and deviation 1; stored with the model."""
     standardize_over: Over = "training"
     """Mean and deviation of all `training` steps, or of each `video` alone, which takes out what differs from
-    recording to recording."""
+    recording to recording. `both`: the one and the other, side by side."""
     pool: Pool = "none"
     """`mean`: a used step is the mean over the steps nearest to it, where `every` or the recipe leaves some out."""
+    channel_jitter: float = Field(default=0.0, ge=0, lt=1)
+    """While training, every channel of a video is multiplied by a random number around 1 and shifted by one around
+    0, both of this deviation: recordings of other people, or of other sensors, in small."""
+    time_stretch: float = Field(default=0.0, ge=0, le=1)
+    """While training, a video becomes up to this much longer, or as much shorter, at random: 0.2 takes it 1.2 or
+    1 / 1.2 times its time at most."""
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
     """Instead of the recipe's."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)

@@ -16,6 +16,7 @@ from fact.errors import MatchError
 from fact.graphs import GraphedGradients
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
+from pipeline.augment import augmented
 from pipeline.batch import Batch
 from pipeline.device import choose_device, deterministic_algorithms
 from pipeline.errors import TrainingError
@@ -147,7 +148,7 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
         plan.sources, sample_rate=rate, pool=how.pool, standardisation=standardisation, store=store
     )
     loading = Loading(preload=how.preload, workers=how.workers, device=team.device)
-    data = TrainingData(stored, lengths=channels.lengths, width=width, loading=loading)
+    data = TrainingData(stored, lengths=channels.lengths, width=description.input_width, loading=loading)
     held_out = prepare_validation(
         plan.validation if team.first else (),
         sample_rate=rate,
@@ -326,12 +327,14 @@ class _Training:
 
     def _add_gradients(self, batch: Batch, *, scale: float) -> float:
         """Mean loss of one batch, whose gradient times ``scale`` is added to the parameters'."""
+        how = self._plan.how
+        batch = augmented(batch, channel_jitter=how.channel_jitter, time_stretch=how.time_stretch)
         target = SegmentTarget.from_labels(
             batch.labels_BT, batch.valid_BT, num_classes=self._network.num_classes
         )
         if self._graphed is not None:
             return float(self._graphed(batch.features_BTD, batch.valid_BT, target, scale=scale))
-        half = self._plan.how.precision == "bfloat16"
+        half = how.precision == "bfloat16"
         with torch.autocast(self._team.device.type, dtype=torch.bfloat16, enabled=half):
             output = self._network(batch.features_BTD, valid=batch.valid_BT)
             total: Tensor = self._criterion(output, target).total
