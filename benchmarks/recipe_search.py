@@ -108,7 +108,6 @@ def make_jobs(
                     "recipe": str(file),
                     "validate_every": options.validate_every,
                     "checkpoint_epochs": _NEVER,
-                    "graphs": options.graphs,
                     **held_out,
                 },
             }
@@ -264,7 +263,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validate-every", type=int, default=10, help="epochs; also after the last")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--devices", nargs="+", default=["auto"], help="processes take them in turn")
-    parser.add_argument("--graphs", action="store_true", help="as --graphs of factseg train")
     parser.add_argument("--table", action="store_true", help="train nothing and print what --out holds")
     options = parser.parse_args()
     if not (options.test or options.table or options.groups):

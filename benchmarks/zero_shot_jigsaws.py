@@ -92,7 +92,6 @@ def settings_of(given: argparse.Namespace, *, split: str, unseen: str, seed: int
             model="fact-clip",
             recipe=str(RECIPE),
             epochs=given.epochs,
-            graphs=given.graphs,
             every=given.every,
             unseen=(unseen,),
             seed=seed,
@@ -212,7 +211,6 @@ def main() -> None:
     )
     parser.add_argument("--switch-costs", type=float, nargs="*", default=[2.0, 5.0])
     parser.add_argument("--unseen-biases", type=float, nargs="*", default=[1.0, 2.0, 3.0, 4.0])
-    parser.add_argument("--graphs", action="store_true", help="as --graphs of factseg train")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--devices", nargs="+", default=["auto"], help="processes take them in turn")
     given = parser.parse_args()

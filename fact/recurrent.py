@@ -49,7 +49,7 @@ def _run_layer(x_BXH: Tensor, start_LBH: Tensor, weights: list[Tensor], *, train
 
 @contextmanager
 def _quietly_compacted() -> Iterator[None]:
-    """cuDNN copies weights together at every call, which is meant where they were extended or cast just now."""
+    """Without the warning that cuDNN copies weights together at every call: they were extended or cast just now."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
         yield

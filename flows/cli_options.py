@@ -151,8 +151,8 @@ class TrainingOptions:
     "'float32' (unless given) or 'bfloat16'."
     deterministic: Annotated[bool | None, Parameter(negative="")] = None
     "Only algorithms that give the same bits every time."
-    graphs: Annotated[bool | None, Parameter(negative="")] = None
-    "Run steps as CUDA graphs, many times faster on a GPU."
+    graphs: bool | None = None
+    "Run steps as CUDA graphs, many times faster: on a GPU where it can be, unless --no-graphs is given."
     validation_groups: str | None = None
     """Regular expression that finds a training video's group in its id, or a file of ids, to hold out; the weights
     of the best F1@50 on them are kept."""

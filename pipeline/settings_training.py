@@ -57,8 +57,9 @@ class TrainingSettings(StrictSettings):
     """`bfloat16` computes the network in half precision; weights and their steps stay in float32."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; an error where there is none."""
-    graphs: bool = False
-    """Run steps as CUDA graphs, many times faster on a GPU; not bit for bit the same every time."""
+    graphs: bool | None = None
+    """Run steps as CUDA graphs, many times faster on a GPU; not bit for bit the same every time. Unless given: on a
+    GPU that one process trains on, where the model can be recorded and `deterministic` does not forbid it."""
     validation_groups: str = ""
     """Regular expression that finds a video's group in its id, or a file of ids: what to hold out of training."""
     validation_count: int = Field(default=1, ge=1)

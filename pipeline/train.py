@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.errors import MatchError
-from fact.graphs import GraphedGradients
+from fact.graphs import GraphedGradients, can_be_recorded
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
 from pipeline.augment import augmented
@@ -240,7 +240,7 @@ class _Training:
         ).to(team.device)
         self._network = network
         self._graphed = None
-        if plan.how.graphs:
+        if self._records():
             half = torch.bfloat16 if plan.how.precision == "bfloat16" else None
             self._graphed = GraphedGradients(network, self._criterion, autocast=half)
         optimizer = make_optimizer(network.parameters(), self._training, name=plan.how.optimizer)
@@ -255,6 +255,18 @@ class _Training:
                 steps_per_epoch=self._steps_per_epoch,
             ),
             average=make_average(network, decay=plan.how.ema),
+        )
+
+    def _records(self) -> bool:
+        """Whether steps run by CUDA graphs."""
+        how, team = self._plan.how, self._team
+        if how.graphs is not None:
+            return how.graphs
+        return (
+            team.device.type == "cuda"
+            and team.size == 1
+            and not how.deterministic
+            and can_be_recorded(self._network)
         )
 
     def run(self) -> TrainingState:

@@ -105,7 +105,7 @@ def test_every_try_can_be_trained_and_the_recipe_is_the_one_that_was_chosen(tmp_
         file.write_text(json.dumps(made))
         resolve_config(TrainingSettings(recipe=str(file)), max_segments=30)
     assert recipes["published"] == published
-    assert recipes["mv-80-weight-channels"] == read_settings_file(BENCHMARKS / "jigsaws.yaml")
+    assert recipes["stretch-04-batch-2"] == read_settings_file(BENCHMARKS / "jigsaws.yaml")
 
 
 def test_a_search_scores_the_last_weights_on_videos_held_out_and_at_the_end_as_the_benchmark_does(splits):
