@@ -168,6 +168,10 @@ class TrainingOptions:
     unseen: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
     """Class to hold out of training: its frames are dropped, only its text can find it, and it is scored apart. May be
     given several times."""
+    unseen_bias: float | None = None
+    "Nats by which unseen classes are favoured, instead of the recipe's; 0 unless that says otherwise."
+    unseen_folds: int | None = None
+    "Choose that bias: hold out this many seen classes in turn, a training each, and see what finds them best."
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None

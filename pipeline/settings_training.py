@@ -72,6 +72,10 @@ class TrainingSettings(StrictSettings):
     """Key of a run, folder of a model or checkpoint file whose weights to start from; other classes are made anew."""
     unseen: tuple[str, ...] = ()
     """Classes held out of training: their frames are dropped from training videos, and only texts can find them."""
+    unseen_bias: float | None = Field(default=None, allow_inf_nan=False)
+    """Nats by which unseen classes are favoured where their texts are compared, instead of the recipe's."""
+    unseen_folds: int = Field(default=0, ge=0)
+    """Seen classes to hold out in turn, a training each, to choose that bias by."""
     allow_unseen: bool = False
     """Train `fact` although test videos have classes that no training video has."""
     checkpoint_epochs: int | None = Field(default=None, ge=1)
@@ -89,6 +93,12 @@ class TrainingSettings(StrictSettings):
     def _graphs_are_not_deterministic(self) -> "TrainingSettings":
         if self.graphs and self.deterministic:
             raise ValueError("steps by CUDA graphs are not bit for bit the same every time: leave out one")
+        return self
+
+    @model_validator(mode="after")
+    def _a_bias_is_given_or_chosen(self) -> "TrainingSettings":
+        if self.unseen_folds and self.unseen_bias is not None:
+            raise ValueError("a bias towards unseen classes is given or chosen by folds: leave out one")
         return self
 
     @model_validator(mode="before")

@@ -32,6 +32,7 @@ from pipeline.train_facts import write_facts
 from pipeline.train_plan import Plan, plan_run
 from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels
 from pipeline.training_state import TrainingState, load_checkpoint, save_checkpoint
+from pipeline.unseen_bias import settle_unseen_bias
 from pipeline.validation import (
     DECIDING_SCORE,
     FIGURES,
@@ -84,6 +85,7 @@ def train(settings: RunSettings) -> TrainOutcome:
         TrainingError: The loss is not finite, or tokens cannot be matched; the message names the videos.
     """
     store = Store(settings.store, must_exist=True)
+    settings, chosen = settle_unseen_bias(settings, store=store, run_of=lambda fold: train(fold).run)
     plan, survey = plan_run(settings, store=store)
     key = plan.key()
     folder = store.run_folder(key)
@@ -108,6 +110,7 @@ def train(settings: RunSettings) -> TrainOutcome:
         notes=(
             *(source.note for source in survey.sources if source.note),
             *plan.notes,
+            *chosen,
             *plan.description.notices,
         ),
     )
@@ -122,6 +125,7 @@ def find_trained(settings: EvaluateSettings) -> str:
     store = Store(settings.store, must_exist=True)
     if settings.run:
         return find_run(store, settings.run)
+    settings, _ = settle_unseen_bias(settings, store=store, run_of=find_trained)
     key = plan_run(settings, store=store)[0].key()
     if not is_finished(store.run_folder(key)):
         raise MissingArtefactError(
