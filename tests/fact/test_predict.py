@@ -130,7 +130,8 @@ def test_texts_that_were_not_trained_with_are_favoured(looks_unseen):
     texts = torch.tensor([[3.0, 0.0, 0.0], [0.8, 0.6, 0.0]])
 
     def first(unseen_classes=(2,), **bias):
-        found = predict_texts(looks_unseen, texts, temperature=0.1, unseen_classes=unseen_classes, **bias)
+        how = {"temperature": 0.1, "switch_cost": 0.0, "unseen_classes": unseen_classes}
+        found = predict_texts(looks_unseen, texts, **how, **bias)
         return found.labels[0, 0].item()
 
     assert first() == first(unseen_bias=1.9) == 0
