@@ -10,9 +10,12 @@ from pipeline import extract_batch as module
 from pipeline import progress
 from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
+from pipeline.extract import extract_video
 from pipeline.extract_batch import extract_batch, plan_batch
+from pipeline.extractors import ExtractorSet
 from pipeline.settings import ExtractionSettings
 from storage.features import read_features
+from tests.pipeline.test_extract import fake_extractors
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 
@@ -121,6 +124,23 @@ def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path
     made = [sorted((tmp_path / name / "features" / "clip").glob("*.parquet")) for name in ("one", "several")]
     assert [file.name for file in made[0]] == [file.name for file in made[1]]
     assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+
+
+def test_videos_are_spread_over_the_devices(videos, tmp_path, monkeypatch):
+    """Each device has networks of its own, and works while the other does."""
+    teams = [fake_extractors("clip:stride=16") for _ in range(2)]
+    sets = tuple(ExtractorSet(extractors=tuple(extractors)) for _, extractors in teams)
+    monkeypatch.setattr(module, "shared_extractors", lambda _extraction, _store: sets)
+    both = threading.Barrier(2, timeout=60)
+
+    def extract_beside_the_other(*args, **options):
+        both.wait()
+        return extract_video(*args, **options)
+
+    monkeypatch.setattr(module, "extract_video", extract_beside_the_other)
+    outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert [one.status for one in outcomes] == ["done", "done"]
+    assert [networks.built for networks, _ in teams] == [["clip/ViT-B-32"]] * 2
 
 
 def test_stopping_several_workers_leaves_nothing_half_written(videos, tmp_path, monkeypatch):
