@@ -7,7 +7,7 @@ import pytest
 from prefect.states import Failed
 
 from flows.chain import FLOWS, PrefectRunner, conclude
-from flows.reports import StageReport
+from flows.reports import RUN_LOG, StageReport
 from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
 
@@ -26,7 +26,7 @@ def test_a_flow_whose_videos_all_went_well_completes():
 
 
 def test_a_flow_with_a_failed_video_completes_as_partly_failed_and_logs_why(caplog):
-    with caplog.at_level(logging.ERROR, logger="flows.chain"):
+    with caplog.at_level(logging.ERROR, logger=RUN_LOG):
         state = conclude(lambda: report("done", "failed", "skipped"))
     assert (state.is_completed(), state.name, state.message) == (True, "PartlyFailed", "1 of 3 failed")
     assert "v1: why 1" in caplog.text
