@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.atomic import artefact_lock
-from storage.database_seal import record_database
+from storage.database_seal import recorded
 from storage.errors import DiskFullError, MissingArtefactError, StorageError, TrackingError
 from storage.places import absolute, is_url
 from storage.sealed_json import read_sealed_json, write_sealed_json
@@ -97,7 +97,6 @@ class Registry:
                 run_id=tracked,
                 tags={_RUN_TAG: run, _TEST_TAG: test, _SCORES_TAG: json.dumps(dict(scores), sort_keys=True)},
             )
-            self._record()
         return _entry(version)
 
     def exists(self) -> bool:
@@ -135,7 +134,7 @@ class Registry:
             champion = self._ask_champions().get(entry.name)
             if champion is not None and champion.version == entry.version:
                 return
-            former = self._former(entry.name)
+            former = self._former(entry.name, before=champion)
             if champion is not None:
                 former.append(champion.version)
             self._lead(entry.name, entry.version, former=former)
@@ -148,7 +147,9 @@ class Registry:
         """
         with self._changing():
             versions = {entry.version: entry for entry in self.versions(name)}
-            former = [version for version in self._former(name) if version in versions] if versions else []
+            champion = self._ask_champions().get(name)
+            known = self._former(name, before=champion) if versions else []
+            former = [version for version in known if version in versions]
             if not former:
                 raise MissingArtefactError(
                     f"No version of model {name!r} led before its champion, so there is nothing to go back to. "
@@ -162,7 +163,6 @@ class Registry:
         text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
         with self._changing():
             self._client.set_model_version_tag(entry.name, str(entry.version), _DECISION_TAG, text)
-            self._record()
 
     def champions(self) -> dict[str, RegisteredRun]:
         """The champion of every model that has one, by name."""
@@ -193,26 +193,24 @@ class Registry:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change the tracker alone.
+        """Change the tracker alone, and note what its database holds then, for ``factseg verify``.
 
         Raises:
             DiskFullError: The disk of its database is full; nothing that was promised is lost.
         """
-        with artefact_lock(self._store.tracking_database):
+        database = self._store.tracking_database
+        with artefact_lock(database):
             try:
-                yield
+                with contextlib.ExitStack() as noted:
+                    if not self._remote and isinstance(database, Path):
+                        noted.enter_context(recorded(database))
+                    yield
             except Exception as error:
                 # Deep inside of MLflow's own errors, SQLite says so in words alone.
                 found = re.search(r"database or disk is full|disk I/O error", str(error))
                 if found is None:
                     raise
-                raise DiskFullError.writing(self._store.tracking_database, found[0]) from error
-
-    def _record(self) -> None:
-        """Note what the database holds now, for ``factseg verify``."""
-        database = self._store.tracking_database
-        if not self._remote and isinstance(database, Path):
-            record_database(database)
+                raise DiskFullError.writing(database, found[0]) from error
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -256,15 +254,19 @@ class Registry:
         self._client.set_terminated(tracked)
         return tracked
 
-    def _former(self, name: str) -> list[int]:
+    def _former(self, name: str, *, before: RegisteredRun | None) -> list[int]:
+        """Versions that led before the champion, the last one last."""
         tags = self._client.get_registered_model(name).tags
-        return [int(version) for version in json.loads(tags.get(_FORMER_TAG, "[]"))]
+        former = [int(version) for version in json.loads(tags.get(_FORMER_TAG, "[]"))]
+        # A promotion that was cut short has remembered the champion, and then left it in the lead.
+        while before is not None and former and former[-1] == before.version:
+            former.pop()
+        return former
 
     def _lead(self, name: str, version: int, *, former: Sequence[int]) -> None:
         # The memory first: a champion without it could not be rolled back.
         self._client.set_registered_model_tag(name, _FORMER_TAG, json.dumps(list(former)))
         self._client.set_registered_model_alias(name, CHAMPION, str(version))
-        self._record()
 
     def _ask_champions(self) -> dict[str, RegisteredRun]:
         models = self._client.search_registered_models()
@@ -292,7 +294,9 @@ class Registry:
         champions = self._ask_champions()
         if isinstance(memo, Path) and not self._store.read_only and os.access(memo.parent, os.W_OK):
             entries = {name: asdict(entry) for name, entry in champions.items()}
-            write_sealed_json(memo, {"database": stamp, "champions": entries})
+            # Whoever only asks needs no room on the disk.
+            with contextlib.suppress(DiskFullError):
+                write_sealed_json(memo, {"database": stamp, "champions": entries})
         return champions
 
 
