@@ -76,6 +76,8 @@ def _set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     # How a flow ended is said once, by its command.
     handler.addFilter(lambda record: record.name != RUN_LOG)
+    # Its own handler says how often it asks; so would the one that Prefect gives to everybody.
+    logging.getLogger("huggingface_hub").propagate = False
     for room in ("fact", "storage", "pipeline", "flows"):
         logger = logging.getLogger(room)
         logger.setLevel(level)

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.invoke import execute_retrain
+from pipeline.errors import DatasetError
 from pipeline.settings_operations import RetrainSettings
 from storage import atomic
 from storage.database_seal import database_problem
@@ -96,6 +97,31 @@ def test_a_disk_that_fills_up_during_a_retrain_changes_nothing_and_the_next_one_
     assert champion(store) == 2
 
 
+def retraining(store, data):
+    return RetrainSettings.model_validate(
+        {
+            "store": store,
+            "dataset": {part: data / part for part in ("videos", "labels", "splits")}
+            | {"mapping": data / "mapping.txt", "name": "tiny"},
+            "extraction": {"features": ["clip:stride=5"], "weights": "random", "device": "cpu"},
+            "training": {"recipe": str(data / "tiny.yaml"), "epochs": 3},
+            "margin": -100,
+            "max_class_drop": 100,
+        }
+    )
+
+
+def test_labels_that_are_all_gone_are_no_quiet_night(world, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store, data = world
+    (data / "labels").rename(data / "not mounted")
+    with pytest.raises(
+        DatasetError, match="None of the 2 training videos of 'tiny' is there with its labels"
+    ):
+        execute_retrain(retraining(store, data), direct=True)
+    assert champion(store) == 1
+
+
 FILES = (
     ("digests", r"\w+\.json"),
     ("timelines", r"\w+\.parquet"),
@@ -158,17 +184,7 @@ def test_wherever_a_retrain_finds_no_room_it_names_the_file_and_the_champion_sta
     (data / "videos" / "d.mp4").write_bytes(content + (8).to_bytes(4, "big") + b"free")
     shutil.copy(dataset / "labels" / "b.txt", data / "labels" / "d.txt")
     (data / "splits" / "train.split1.bundle").write_text("a\nb\nd")
-    settings = RetrainSettings.model_validate(
-        {
-            "store": store,
-            "dataset": {part: data / part for part in ("videos", "labels", "splits")}
-            | {"mapping": data / "mapping.txt", "name": "tiny"},
-            "extraction": {"features": ["clip:stride=5"], "weights": "random", "device": "cpu"},
-            "training": {"recipe": str(data / "tiny.yaml"), "epochs": 3},
-            "margin": -100,
-            "max_class_drop": 100,
-        }
-    )
+    settings = retraining(store, data)
     # Each try goes on from what the one before it stored.
     attempts = [no_room_for(*place) for place in FILES] + [no_room_in_the_database(one) for one in CHANGES]
     for attempt in attempts:
