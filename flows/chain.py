@@ -51,6 +51,14 @@ RETRIES = 2
 log = logging.getLogger(RUN_LOG)
 
 
+class AllFailedError(Exception):
+    """No video could be used. The data of a FAILED state must be an exception, so this one carries the report."""
+
+    def __init__(self, message: str, report: StageReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 @contextmanager
 def gpu_slot() -> Iterator[None]:
     """Hold a slot of the global concurrency limit that the environment names; none is needed without a name.
@@ -160,7 +168,7 @@ def conclude(work: Callable[[], StageReport]) -> State[Any]:
         return Completed(message=message, data=report)
     if len(failed) < len(listed):
         return Completed(name="PartlyFailed", message=message, data=report)
-    return Failed(message=message, data=report)
+    return Failed(message=message, data=AllFailedError(message, report))
 
 
 @contextmanager
@@ -250,6 +258,8 @@ def report_of(state: State[Any]) -> StageReport:
     result = state.result(raise_on_failure=False)
     if isinstance(result, StageReport):
         return result
+    if isinstance(result, AllFailedError):
+        return result.report
     if isinstance(result, BaseException):
         raise result
     raise RuntimeError(f"A flow ended {state.name} without a report: {state.message}")

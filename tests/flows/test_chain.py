@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from prefect.states import Failed
 
-from flows.chain import FLOWS, PrefectRunner, conclude
+from flows.chain import FLOWS, AllFailedError, PrefectRunner, conclude, report_of
 from flows.reports import RUN_LOG, StageReport
 from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
@@ -35,6 +35,10 @@ def test_a_flow_with_a_failed_video_completes_as_partly_failed_and_logs_why(capl
 def test_a_flow_whose_videos_all_failed_fails():
     state = conclude(lambda: report("failed", "failed"))
     assert (state.is_failed(), state.message) == (True, "2 of 2 failed")
+    # Who calls the flow gets the reasons; the engine of a worker, which raises what it finds, says the sentence.
+    assert report_of(state) == report("failed", "failed")
+    with pytest.raises(AllFailedError, match=r"^2 of 2 failed$"):
+        state.result()
 
 
 def test_a_text_file_beside_the_videos_counts_as_neither():

@@ -64,14 +64,6 @@ def test_a_wrong_parameter_is_refused_before_the_run_starts(server):
     assert len(server.flow_runs()) == before
 
 
-def test_a_run_over_its_time_limit_is_killed_and_ends_timed_out(server, trained, dataset):
-    store, _ = trained
-    settings = {"videos": [str(dataset / "videos" / "b.mp4")], "store": str(store)}
-    run = server.submit("segment/segment", settings, FACTSEG_TIME_LIMIT_SECONDS="0.01")
-    name, message = server.wait_for_end(run)
-    assert (name, "FACTSEG_TIME_LIMIT_SECONDS" in message) == ("TimedOut", True)
-
-
 def test_the_full_pipeline_runs_on_the_worker_with_one_bad_video(server, dataset, tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
