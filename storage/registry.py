@@ -34,6 +34,8 @@ _TEST_TAG = "factseg.test"
 _FORMER_TAG = "factseg.former-champions"
 """Tag of a model: versions that led before the champion, the last one last."""
 _DECISION_TAG = "factseg.decision"
+_ROLLED_BACK_TAG = "factseg.rolled-back"
+"""Tag of a version that somebody took the lead from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,8 @@ class RegisteredRun:
     """Digest of the test videos and labels behind the scores; only equal ones can be compared."""
     scores: dict[str, float]
     """Percent, by name."""
+    rolled_back: bool = False
+    """Whether somebody took the lead from it: then only somebody gives it back."""
 
 
 class Registry:
@@ -129,7 +133,7 @@ class Registry:
         return found
 
     def promote(self, entry: RegisteredRun) -> None:
-        """Make a version the champion of its model; which one led before is remembered."""
+        """Make a version the champion of its model; which one led before is remembered, a rollback forgotten."""
         with self._changing():
             champion = self._ask_champions().get(entry.name)
             if champion is not None and champion.version == entry.version:
@@ -138,9 +142,13 @@ class Registry:
             if champion is not None:
                 former.append(champion.version)
             self._lead(entry.name, entry.version, former=former)
+            if entry.rolled_back:
+                self._client.delete_model_version_tag(entry.name, str(entry.version), _ROLLED_BACK_TAG)
 
     def roll_back(self, name: str) -> RegisteredRun:
         """Give the lead back to the version that had it before the champion, and return it.
+
+        The champion is marked, so that no comparison of scores makes it lead again.
 
         Raises:
             MissingArtefactError: No other version ever led this model.
@@ -155,6 +163,8 @@ class Registry:
                     f"No version of model {name!r} led before its champion, so there is nothing to go back to. "
                     "`factseg models` lists the versions, `factseg promote` chooses one."
                 )
+            if champion is not None:
+                self._client.set_model_version_tag(name, str(champion.version), _ROLLED_BACK_TAG, "true")
             self._lead(name, former[-1], former=former[:-1])
         return versions[former[-1]]
 
@@ -330,4 +340,5 @@ def _entry(version: Any) -> RegisteredRun:  # noqa: ANN401  (MLflow's ModelVersi
         run=version.tags[_RUN_TAG],
         test=version.tags[_TEST_TAG],
         scores=json.loads(version.tags[_SCORES_TAG]),
+        rolled_back=_ROLLED_BACK_TAG in version.tags,
     )

@@ -196,7 +196,12 @@ def test_wherever_a_retrain_finds_no_room_it_names_the_file_and_the_champion_sta
     facts = execute_retrain(settings, direct=True).facts
     assert (facts["news"], facts["promoted"]) == ("1 new (d), 1 changed (a)", True)
     assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [2, 1]
+    # What was rolled back by hand stays so, however the same challenger would be judged every night.
     assert Registry(Store(store)).roll_back("tiny").version == 1
+    facts = execute_retrain(settings, direct=True).facts
+    assert (facts["promoted"], facts["champion"]) == (False, 1)
+    assert "version 2 led and was rolled back; `factseg promote tiny 2`" in facts["decision"]
+    assert champion(store) == 1
 
 
 def test_of_two_retrains_at_once_the_second_waits_and_finds_nothing_new(world, factseg):

@@ -85,9 +85,18 @@ def test_a_rollback_gives_the_lead_back_step_by_step(store):
     assert Registry(store).roll_back("rolled") == second
     assert Registry(store).champion("rolled") == second
     assert registry.roll_back("rolled") == first
+    assert {entry.version: entry.rolled_back for entry in registry.versions("rolled")} == {
+        1: False,
+        2: True,
+        3: True,
+    }
     with pytest.raises(MissingArtefactError, match="nothing to go back to"):
         registry.roll_back("rolled")
     assert Registry(store).champion("rolled") == first
+    # Who gives the lead back by hand takes the mark away.
+    registry.promote(registry.version("rolled", 3))
+    assert Registry(store).champion("rolled") == third
+    assert [entry.version for entry in registry.versions("rolled") if entry.rolled_back] == [2]
 
 
 def test_rolling_back_an_unknown_model_or_version_names_what_there_is(store):
