@@ -79,6 +79,8 @@ def test_a_video_that_hangs_the_decoder_costs_a_scheduled_run_that_video_alone(s
     states = {name: server.states(each) for each, (name, _) in zip((run, second), ended, strict=True)}
     assert "AwaitingConcurrencySlot" in states["Completed"]
     assert "AwaitingConcurrencySlot" not in states["PartlyFailed"]
+    results = server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-results"]}}})
+    assert any("| decision | it is the first model of this name |" in each["data"] for each in results)
     reasons = [
         row["reason"]
         for table in server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-videos"]}}})

@@ -193,9 +193,15 @@ def test_wherever_a_retrain_finds_no_room_it_names_the_file_and_the_champion_sta
         assert champion(store) == 1
         assert database_problem(store / "mlflow.db") == ""
         assert not list(store.rglob("*.part"))
-    facts = execute_retrain(settings, direct=True).facts
+    report = execute_retrain(settings, direct=True)
+    facts = report.facts
+    assert {outcome.status for outcome in report.outcomes} == {"skipped"}
     assert (facts["news"], facts["promoted"]) == ("1 new (d), 1 changed (a)", True)
     assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [2, 1]
+    tags = MlflowClient(f"sqlite:///{store / 'mlflow.db'}").get_model_version("tiny", "2").tags
+    noted = json.loads(tags["factseg.decision"])
+    assert (noted["promote"], noted["champion"]) == (True, 1)
+    assert "; ".join(noted["reasons"]) == facts["decision"]
     # What was rolled back by hand stays so, however the same challenger would be judged every night.
     assert Registry(Store(store)).roll_back("tiny").version == 1
     facts = execute_retrain(settings, direct=True).facts

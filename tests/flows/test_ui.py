@@ -117,7 +117,7 @@ def test_when_a_run_was_trained_is_what_it_noted_and_not_the_time_of_a_copy(tmp_
     texts = Reader(site.get("/runs").text).texts
     times = ["2026-02-03 04:05 UTC", "2025-12-31 23:59 UTC", "not recorded"]
     assert [text for text in texts if text.endswith(("UTC", "recorded"))] == times
-    assert "2026-02-03 04:05 UTC" in site.get(f"/runs/{RUN}").text
+    assert "trained 2026-02-03 04:05 UTC" in site.get(f"/runs/{RUN}").text
 
 
 def test_a_run_shows_curves_settings_and_both_conventions(site):
