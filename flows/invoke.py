@@ -4,7 +4,7 @@ import logging
 
 from flows.reports import StageReport
 from flows.torchrun import check_can_be_shared, is_helper
-from pipeline.errors import SettingsError
+from pipeline.errors import ServerError
 from pipeline.settings import RunSettings
 from pipeline.settings_base import StrictSettings
 from pipeline.settings_operations import RetrainSettings
@@ -19,7 +19,7 @@ def execute(name: str, settings: StrictSettings, *, direct: bool) -> StageReport
         direct: Call the plain functions; Prefect is not even imported.
 
     Raises:
-        SettingsError: ``PREFECT_API_URL`` names no server that answers.
+        ServerError: ``PREFECT_API_URL`` names no server that answers.
         PipelineError, StorageError, FactError: The stage failed for a reason that users can mend.
     """
     check_can_be_shared(name)
@@ -65,7 +65,7 @@ def _check_server(address: str) -> None:
         try:
             client.raise_for_api_version_mismatch()
         except Exception as error:  # whatever it is, no flow could run
-            raise SettingsError(
+            raise ServerError(
                 f"PREFECT_API_URL is {address}, and no flow can run there: {error}. Start a server with `prefect "
                 "server start`, correct the address, or unset it: then a server is embedded for the moment."
             ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.reports import StageReport
+from pipeline.errors import ServerError
 from pipeline.outcome import VideoOutcome
 from pipeline.results import write_results
 from pipeline.segment import choose_run
@@ -60,7 +61,14 @@ class Watcher:
 
     def _deal_with(self, files: Mapping[Path, FileState]) -> Sequence[VideoOutcome]:
         settings = self._settings.segment.model_copy(update={"videos": tuple(files)})
-        report = self._call(settings)
+        try:
+            report = self._call(settings)
+        except ServerError as error:
+            # Prefect's server restarts, say; whoever watches for weeks outlives that.
+            log.warning("%s", error)
+            for state in files.values():
+                self._settling.forget(state)
+            return []
         made = {str(video["path"]): video for video in report.facts["videos"]}
         outcomes = []
         for (path, state), outcome in zip(files.items(), report.outcomes, strict=True):

@@ -9,6 +9,7 @@ import pytest
 from flows import watch as watching
 from flows.reports import StageReport
 from flows.watch import Watcher, watch
+from pipeline.errors import ServerError
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import SegmentSettings
 from pipeline.settings_operations import WatchSettings
@@ -204,6 +205,21 @@ def test_results_that_find_no_room_are_written_later(world, monkeypatch):
     clock.sleep(11)
     assert [(outcome.video, outcome.status) for outcome in watcher.look_once()] == [("a", "done")]
     assert len(list(settings.out.glob("*.segments.*"))) == 8
+
+
+def test_a_server_that_is_gone_for_a_while_costs_the_watcher_nothing(world):
+    folder, settings, clock, segmenter = world
+    (folder / "a.mp4").write_bytes(CONTENT)
+    gone = [ServerError("no flow can run there"), ServerError("no flow can run there")]
+
+    def call(batch):
+        if gone:
+            raise gone.pop()
+        return segmenter(batch)
+
+    outcomes = watch(settings, call=call, clock=clock, looks=12)
+    assert not gone
+    assert [outcome.status for outcome in outcomes] == ["done"]
 
 
 def test_an_interrupted_video_is_taken_up_by_the_next_watcher(world):
