@@ -1,6 +1,7 @@
 """One way to start a stage from the command line: as its Prefect flow, or directly with the same result."""
 
 import logging
+import os
 
 from flows.reports import StageReport
 from flows.torchrun import check_can_be_shared, is_helper
@@ -25,6 +26,7 @@ def execute(name: str, settings: StrictSettings, *, direct: bool) -> StageReport
     check_can_be_shared(name)
     # One flow for all processes of a training: the first one's.
     if not direct and not is_helper():
+        _quieten_embedded_server()
         from flows.chain import call_flow
 
         _prepare_prefect()
@@ -36,6 +38,7 @@ def execute_retrain(settings: RetrainSettings, *, direct: bool) -> StageReport:
     """Retrain; arguments and errors as for ``execute``."""
     check_can_be_shared("retrain")
     if not direct:
+        _quieten_embedded_server()
         from flows.chain import report_of
         from flows.retrain import retrain
 
@@ -45,6 +48,11 @@ def execute_retrain(settings: RetrainSettings, *, direct: bool) -> StageReport:
     from flows.runner import DirectRunner
 
     return retrain_stage(settings, DirectRunner(), _call_directly)
+
+
+def _quieten_embedded_server() -> None:
+    """Called before Prefect is imported: its embedded server ends with the command, and complains of what it left."""
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
 
 
 def _prepare_prefect() -> None:
