@@ -14,6 +14,8 @@ from pipeline.extract import extract_video
 from pipeline.extract_batch import extract_batch, plan_batch
 from pipeline.extractors import ExtractorSet
 from pipeline.settings import ExtractionSettings
+from storage import atomic
+from storage.errors import DiskFullError
 from storage.features import read_features
 from tests.pipeline.test_extract import fake_extractors
 
@@ -88,16 +90,35 @@ def test_progress_counts_frames_to_the_last(videos, tmp_path):
     assert (heard[-1].done, heard[-1].total, heard[-1].unit) == (40, 40, "frames")
 
 
-def test_a_full_disk_fails_its_video_with_a_sentence(videos, tmp_path, monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_says_nothing_about_its_video_and_ends_the_work_naming_the_file(
+    videos, tmp_path, monkeypatch
+):
+    sync = atomic._sync
 
-    monkeypatch.setattr("pipeline.extract.write_features", full)
+    def full(path):
+        if "features" in path.parts:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    with pytest.raises(
+        DiskFullError, match=r"no room to write .*/features/clip/.*\(No space left on device\)"
+    ):
+        extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert not list((tmp_path / "store" / "features").rglob("*.parquet"))
+    monkeypatch.undo()
+    outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert [one.status for one in outcomes] == ["done", "done"]
+
+
+def test_a_share_that_is_gone_for_a_moment_fails_its_video_with_a_sentence(videos, tmp_path, monkeypatch):
+    def gone(*_args, **_kwargs):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pipeline.extract.write_features", gone)
     outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
     assert [one.status for one in outcomes] == ["failed", "failed"]
-    assert outcomes[0].reason.endswith(
-        "No space left on device. Check the disk, then run the same command again."
-    )
+    assert outcomes[0].reason.endswith("Input/output error. Check the disk, then run the same command again.")
 
 
 def test_weights_that_cannot_be_had_are_an_error_at_once(tmp_path, monkeypatch):
