@@ -1,6 +1,6 @@
 """Decoding alone: our reader, guard included, against the best bare decord loop over the same file.
 
-    python -m benchmarks.decoding            # 720p and 1080p, H.264 and VP9, five paired rounds
+    python -m benchmarks.decoding            # 720p and 1080p, H.264, VP9 and 10-bit HEVC, five paired rounds
     python -m benchmarks.decoding --quick    # one small video, two rounds
 
 A JSON line per video: frames per second of both, and the median ratio of rounds run one after the other. Bare
@@ -24,21 +24,27 @@ import numpy as np
 from pipeline.guard import live_processes, probe_guarded, read_guarded
 
 CODECS = {
-    "h264": ("libx264", ".mp4", {"preset": "veryfast"}),
-    "vp9": ("libvpx-vp9", ".webm", {"cpu-used": "8"}),
+    "h264": ("libx264", ".mp4", "yuv420p", {"preset": "veryfast"}),
+    "vp9": ("libvpx-vp9", ".webm", "yuv420p", {"cpu-used": "8"}),
+    "hevc-10bit": (
+        "libx265",
+        ".mp4",
+        "yuv420p10le",
+        {"preset": "ultrafast", "x265-params": "log-level=none"},
+    ),
 }
 SIZES = {"720p": (1280, 720, 240), "1080p": (1920, 1080, 200)}
 
 
 def draw(path: Path, *, codec: str, width: int, height: int, frames: int) -> None:
     """A moving pattern with fine texture: neither flat nor noise, like a filmed scene to a decoder."""
-    encoder, _, options = CODECS[codec]
+    encoder, _, pixel_format, options = CODECS[codec]
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 60, (height + 200, width + 200, 3), np.uint8)
     texture = (texture + np.roll(texture, 1, 0) + np.roll(texture, 1, 1)) // 2
     with av.open(path, "w") as container:
         stream = container.add_stream(encoder, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.bit_rate = width * height * 4
         # Tagged, so that both decoders must use the same matrix.
         stream.codec_context.colorspace = 1

@@ -1,19 +1,18 @@
 """How fast I3D and CLIP features are made, as JSON lines.
 
-    python -m benchmarks.extraction --parts forward,whole,memory             # on a CPU
+    python -m benchmarks.extraction --parts forward,whole                     # on a CPU
     python -m benchmarks.extraction --device cuda --precisions bfloat16 --parts forward,whole,several --frames 3000
 
 ``forward``: networks alone, from pictures that are decoded already; ``published`` is the published port's layout
 (batch norm apart, default memory order). ``whole``: a drawn 720p H.264 video from file to features, over the sum of
 the fastest bare forward on the same windows and a bare decode of the same frames. ``several``: some videos at once.
-``memory``: peak of a video and of one ten times as long. Weights and pictures are random: they change no time.
+Weights and pictures are random: they change no time. Memory has a benchmark of its own, ``extraction_memory``.
 Needs torch, torchvision, numpy, av, pyarrow and open_clip; decord is used where it is installed.
 """
 
 import argparse
 import json
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -47,7 +46,6 @@ from storage.store import Store
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 WINDOW = 21
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -313,24 +311,7 @@ class _Utilisation:
             self.median = statistics.median(samples) if samples else None
 
 
-def memory(bench: Bench) -> None:
-    """Peak memory of this process after a video, and after one ten times as long."""
-    profile = parse_profile(f"clip:stride={bench.clip_stride * 16}")
-    extractors = extractors_of(bench, profile)
-    peaks = []
-    lengths = {"short": bench.frames, "long": 10 * bench.frames}
-    # Drawing takes memory too, and a peak never falls.
-    paths = {name: draw(bench.folder / f"{name}.mp4", frames=n, seed=0) for name, n in lengths.items()}
-    for name, path in paths.items():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        _extract(bench, path, probe_video(path), extractors, name)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        facts = {"frames": lengths[name], "before_mib": before, "peak_mib": peaks[-1]}
-        emit(bench, "memory", profile=profile.spec, **facts)
-    emit(bench, "memory", profile=profile.spec, ratio_of_lengths=10, grown_mib=peaks[1] - peaks[0])
-
-
-PARTS = {"memory": memory, "forward": forward, "whole": whole, "several": several}
+PARTS = {"forward": forward, "whole": whole, "several": several}
 
 
 def main() -> None:
@@ -362,7 +343,6 @@ def main() -> None:
             at_once=options.at_once,
             folder=Path(folder),
         )
-        # Memory first: a peak never falls.
         for name, part in PARTS.items():
             if name in wanted:
                 part(bench)

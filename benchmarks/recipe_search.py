@@ -12,19 +12,17 @@ thread a training: ``OMP_NUM_THREADS=1``.
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 import yaml
 
+from benchmarks.side_by_side import side_by_side
 from pipeline.benchmark_dataset import ALL_SPLITS, BenchmarkSettings, chosen_splits, one_run
 from pipeline.dataset import dataset_classes, dataset_split, survey_part
 from pipeline.device import choose_device
@@ -41,9 +39,6 @@ from pipeline.validation import FIGURES, figures
 from storage.folders import read_manifest
 from storage.keys import digest_of
 from storage.store import Store
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
 
 BASE = "from"
 """Key of a try that names the try it starts from."""
@@ -134,11 +129,11 @@ def make_jobs(
     return jobs
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job, device: str) -> dict[str, Any]:
     """Train and score; one line of the result."""
     started = time.perf_counter()
     settings = job.settings.model_copy(
-        update={"extraction": job.settings.extraction.model_copy(update={"device": _device})}
+        update={"extraction": job.settings.extraction.model_copy(update={"device": device})}
     )
     outcome = train(settings)
     folder = Store(settings.store).run_folder(outcome.run)
@@ -196,32 +191,12 @@ def test_scores(settings: RunSettings, *, run: str) -> dict[str, float]:
     return figures(evaluate(predictions, class_names=described.class_names, background=described.background))
 
 
-_device = "cpu"
-
-
-def _start_worker(devices: "Queue[str]") -> None:
-    global _device  # noqa: PLW0603  (one device for all that this process will train)
-    _device = devices.get()
-    torch.set_num_threads(1)
-
-
 def run_all(jobs: Sequence[Job], *, processes: int, devices: Sequence[str], out: Path) -> None:
     """Run the jobs side by side and append a line for each as it ends."""
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, and every worker starts from there; nothing in it touches a GPU.
-    context.set_forkserver_preload(["pipeline.train", "pipeline.evaluate"])
-    places = context.Queue()
-    for index in range(processes):
-        places.put(devices[index % len(devices)])
-    with (
-        ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_start_worker, initargs=(places,)
-        ) as pool,
-        out.open("a", encoding="utf-8") as file,
-    ):
-        futures = {pool.submit(run, job): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures[future]
+    preload = ["pipeline.train", "pipeline.evaluate"]
+    done = side_by_side(run, jobs, processes=processes, devices=devices, preload=preload)
+    with out.open("a", encoding="utf-8") as file:
+        for job, future in done:
             try:
                 row = future.result()
             except Exception as error:  # noqa: BLE001  (a try that diverges is a result, and harms no other)

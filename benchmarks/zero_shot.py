@@ -141,16 +141,22 @@ def train(
     return model.eval()
 
 
+def path_rule(switch_cost: float, unseen_bias: float = 0.0) -> str:
+    """Name of the default fusion with these prices, in nats."""
+    favour = f", unseen bias {unseen_bias:g}" if unseen_bias else ""
+    return f"path, switch cost {switch_cost:g}{favour}"
+
+
 @torch.no_grad()
 def labels_by_rule(
     model: FACT_CLIP,
     features: NDArray[np.float32],
     *,
     switch_costs: Sequence[float],
-    unseen_biases: Sequence[float] = (),
+    unseen_biases: Sequence[float] = (0.0,),
 ) -> dict[str, Tensor]:
     """(T,) labels of one video's (T, D) features by every rule."""
-    output = model(torch.from_numpy(features)[None])
+    output = model(torch.from_numpy(features)[None].to(model.text_embeddings.device))
     if output.projected is None:
         raise RuntimeError("The model gives no projection.")
     common: dict[str, Any] = {
@@ -161,12 +167,9 @@ def labels_by_rule(
     found = {"plain similarity": (output.projected @ model.text_embeddings.T).argmax(-1)}
     for fusion in ("published", "segments"):
         found[fusion] = predict_with_texts(output, fusion=fusion, **common).labels
-    for cost in switch_costs:
-        made = predict_with_texts(output, fusion="path", switch_cost=cost, **common)
-        found[f"path, switch cost {cost:g}"] = made.labels
-    for bias in unseen_biases:
-        made = predict_with_texts(output, fusion="path", unseen_bias=bias, **common)
-        found[f"path, unseen bias {bias:g}"] = made.labels
+    for cost, bias in itertools.product(switch_costs, unseen_biases):
+        made = predict_with_texts(output, fusion="path", switch_cost=cost, unseen_bias=bias, **common)
+        found[path_rule(cost, bias)] = made.labels
     return {rule: labels[0] for rule, labels in found.items()}
 
 

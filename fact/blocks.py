@@ -291,6 +291,8 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
     ) -> Prediction:
         """Label every step with whichever of some texts fits best, trained with or not.
 
+        Texts that are none of a class trained with are favoured by ``CLIP.unseen_bias``.
+
         Args:
             features: as in :meth:`forward`.
             text_embeddings: (L, W), of the encoder the model was trained with; labels are its rows.
@@ -302,4 +304,6 @@ class FACT_CLIP(FACT):  # noqa: N801 - the name users know
             text_embeddings,
             temperature=self.config.clip.temperature,
             switch_cost=self.config.clip.switch_cost if switch_cost is None else switch_cost,
+            unseen_classes=self.config.unseen_classes,
+            unseen_bias=self.config.clip.unseen_bias,
         )

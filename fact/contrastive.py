@@ -39,8 +39,8 @@ def infonce_contrastive_loss(
     num_classes = len(text_embeddings)
     seen_C = torch.ones(num_classes, dtype=torch.bool, device=labels.device)
     for unseen in unseen_classes:
-        # An index on the host alone: a list of them would be copied to the device.
-        seen_C[unseen] = False
+        # Filled on the device: a list of indices, or a value to assign, would be copied there.
+        seen_C[unseen].fill_(value=False)
     num_seen = num_classes - len(set(unseen_classes))
     labels_BX = labels if valid is None else labels.masked_fill(~valid, 0)
     used_BX = seen_C[labels_BX] if valid is None else seen_C[labels_BX] & valid

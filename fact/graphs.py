@@ -56,6 +56,11 @@ def _shape_of(target: SegmentTarget, room: int) -> Shape:
     )
 
 
+def can_be_recorded(model: FACT) -> bool:
+    """Whether graphs are made for a model: without transcripts, with one softmax over classes."""
+    return not model.config.model.transcript and isinstance(model.block_list[0].head, ClassHead)
+
+
 class GraphedGradients:
     """Adds the gradient of a batch's loss to the parameters', as ``criterion(model(...)).total.backward()`` does.
 
@@ -75,7 +80,7 @@ class GraphedGradients:
     def __init__(
         self, model: FACT, criterion: MatchCriterion, *, autocast: torch.dtype | None = None
     ) -> None:
-        if model.config.model.transcript or not isinstance(model.block_list[0].head, ClassHead):
+        if not can_be_recorded(model):
             raise ConfigError(
                 "Graphs are made for models without transcripts and with one softmax over classes: train this "
                 "one without graphs."

@@ -147,8 +147,18 @@ def _follow_path(output: FactOutput, logits_BTC: Tensor, *, switch_cost: float) 
     )
 
 
+_SAME_TEXT = 1 - 1e-4
+"""Cosine from which on two embeddings are of one text; encoders round."""
+
+
 def predict_texts(
-    output: FactOutput, text_embeddings: Tensor, *, temperature: float, switch_cost: float = SWITCH_COST
+    output: FactOutput,
+    text_embeddings: Tensor,
+    *,
+    temperature: float,
+    switch_cost: float = SWITCH_COST,
+    unseen_classes: Sequence[int] = (),
+    unseen_bias: float = 0.0,
 ) -> Prediction:
     """Labels among any texts, whether the model was trained with them or not, by fusion ``path``.
 
@@ -157,11 +167,13 @@ def predict_texts(
         text_embeddings: (L, W) one row per text, of the encoder the model was trained with; scaled to unit length.
         temperature: similarities are divided by it.
         switch_cost: price of a change of text between two steps, in nats.
+        unseen_classes: classes whose own texts the model was not trained with.
+        unseen_bias: nats by which texts are favoured that are none of a class trained with.
 
     Raises:
         ConfigError: the output has no projection, or the texts are not finite rows of its width.
     """
-    if output.projected is None:
+    if output.projected is None or output.text_embeddings is None:
         raise ConfigError("This output has no projection into the space of texts: it takes FACT_CLIP.")
     width = output.projected.shape[-1]
     if text_embeddings.dim() != 2 or text_embeddings.shape[1] != width or len(text_embeddings) == 0:
@@ -170,7 +182,10 @@ def predict_texts(
             "Encode the texts with the encoder the model was trained with."
         )
     rows_LW = torch.nn.functional.normalize(text_embeddings.to(output.projected), dim=-1)
-    return _follow_path(output, output.projected @ rows_LW.T / temperature, switch_cost=switch_cost)
+    trained = [index for index in range(len(output.text_embeddings)) if index not in set(unseen_classes)]
+    unseen_L = ~(rows_LW @ output.text_embeddings[trained].T > _SAME_TEXT).any(-1)
+    logits_BTL = output.projected @ rows_LW.T / temperature + unseen_bias * unseen_L
+    return _follow_path(output, logits_BTL, switch_cost=switch_cost)
 
 
 def predict_with_texts(

@@ -7,7 +7,7 @@ goes on; FAILED where none succeeded or the data set cannot be used. The state's
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from prefect import Task, flow, task
@@ -18,13 +18,12 @@ from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.futures import wait
 from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from flows import stages
 from flows.hooks import note_failure, progress_artifacts, publish
 from flows.ray_cluster import anywhere, check_ray, ray_tasks
-from flows.reports import StageReport
+from flows.reports import RUN_LOG, StageReport
 from flows.runner import EXPECTED_ERRORS
 from flows.time_limit import limit_of_environment, time_limit
 from pipeline.cluster import RayCluster
@@ -49,7 +48,15 @@ GPU_LIMIT_VARIABLE = "FACTSEG_GPU_LIMIT"
 RETRIES = 2
 """Tries after the first, where an error may pass: a busy database, a share that was gone for a moment."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(RUN_LOG)
+
+
+class AllFailedError(Exception):
+    """No video could be used. The data of a FAILED state must be an exception, so this one carries the report."""
+
+    def __init__(self, message: str, report: StageReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 @contextmanager
@@ -82,14 +89,6 @@ def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.data, EXPECTED_ERRORS)
 
 
-def _task_runner(on: RayCluster | None) -> AbstractContextManager[TaskRunner[Any]]:
-    if on is not None:
-        return ray_tasks(on)
-    # One batch of videos at a time: a batch already uses every core, or the GPU.
-    here: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
-    return here
-
-
 class PrefectRunner:
     """Carries out steps as Prefect tasks. The store is the only cache; results stay in memory."""
 
@@ -107,10 +106,17 @@ class PrefectRunner:
     ) -> list[Made | Exception]:
         """Carry out a step for every batch; a batch that broke gives its exception and the others go on."""
         if on is not None:
-            step, batches = anywhere(step), anywhere(batches)
+            return self._map_over(on, name, step, batches)
         step_task = self._task(name, step)
-        with _task_runner(on) as tasks:
-            futures = [tasks.submit(step_task, {"given": batch}) for batch in batches]
+        # One batch of videos at a time: a batch already uses every core, or the GPU.
+        return [_unless_expected(step_task(batch, return_state=True)) for batch in batches]
+
+    def _map_over(
+        self, cluster: RayCluster, name: str, step: Callable[[Given], Made], batches: Sequence[Given]
+    ) -> list[Made | Exception]:
+        step_task = self._task(name, anywhere(step))
+        with ray_tasks(cluster) as tasks:
+            futures = [tasks.submit(step_task, {"given": batch}) for batch in anywhere(batches)]
             wait(futures)
             results: list[Made | Exception] = [future.result(raise_on_failure=False) for future in futures]
         for result in results:
@@ -136,6 +142,14 @@ class PrefectRunner:
         )(carry_out)
 
 
+def _unless_expected(state: State[Any]) -> Any:  # noqa: ANN401  (what the task gives)
+    """What a task gave, or the exception that broke it; what users can mend is raised, before the next task starts."""
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, EXPECTED_ERRORS):
+        raise result
+    return result
+
+
 def conclude(work: Callable[[], StageReport]) -> State[Any]:
     """Do the work of a flow and turn its report, or an error that users can mend, into the flow's state."""
     try:
@@ -154,7 +168,7 @@ def conclude(work: Callable[[], StageReport]) -> State[Any]:
         return Completed(message=message, data=report)
     if len(failed) < len(listed):
         return Completed(name="PartlyFailed", message=message, data=report)
-    return Failed(message=message, data=report)
+    return Failed(message=message, data=AllFailedError(message, report))
 
 
 @contextmanager
@@ -244,6 +258,8 @@ def report_of(state: State[Any]) -> StageReport:
     result = state.result(raise_on_failure=False)
     if isinstance(result, StageReport):
         return result
+    if isinstance(result, AllFailedError):
+        return result.report
     if isinstance(result, BaseException):
         raise result
     raise RuntimeError(f"A flow ended {state.name} without a report: {state.message}")

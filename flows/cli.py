@@ -68,11 +68,16 @@ def run_command(arguments: list[str]) -> int:
 def _set_up_logging() -> None:
     """Our log on standard error; Prefect's own log only from warnings on, unless its user decided otherwise."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    from flows.reports import RUN_LOG
     from flows.torchrun import is_helper
 
     level = os.environ.get("FACTSEG_LOG_LEVEL", "WARNING" if is_helper() else "INFO").upper()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    # How a flow ended is said once, by its command.
+    handler.addFilter(lambda record: record.name != RUN_LOG)
+    # Its own handler says how often it asks; so would the one that Prefect gives to everybody.
+    logging.getLogger("huggingface_hub").propagate = False
     for room in ("fact", "storage", "pipeline", "flows"):
         logger = logging.getLogger(room)
         logger.setLevel(level)

@@ -12,7 +12,7 @@ from flows.cli_options import (
     StoreOption,
     nested_settings,
 )
-from flows.cli_output import exit_code, print_facts, print_outcomes, progress_bars, say_outcomes
+from flows.cli_output import exit_code, print_facts, print_outcomes, progress_bars, say, say_outcomes
 
 _NO_FILE = FileOption()
 _NO_OPTIONS = PipelineOptions()
@@ -54,6 +54,7 @@ def watch(
     from flows.invoke import execute
     from flows.reports import StageReport
     from flows.watch import watch as watch_folder
+    from pipeline.outcome import summary
     from pipeline.settings_operations import WatchSettings
     from pipeline.settings_reading import build_settings
     from pipeline.watching import MonotonicClock
@@ -74,9 +75,10 @@ def watch(
         clock=MonotonicClock(),
         looks=looks,
     )
-    report = StageReport(stage="watch", outcomes=tuple(outcomes))
-    say_outcomes(report)
-    print_outcomes(report, as_json=json)
+    # What failed was said when it did.
+    if outcomes:
+        say(f"watch: {summary(outcomes)}")
+    print_outcomes(StageReport(stage="watch", outcomes=tuple(outcomes)), as_json=json)
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 

@@ -128,9 +128,13 @@ class TrainingOptions:
     standardize: bool | None = None
     "Bring every feature channel to mean 0 and deviation 1 (unless --no-standardize is given)."
     standardize_over: str | None = None
-    "Mean and deviation of all 'training' steps (unless given), or of each 'video' alone."
+    "Mean and deviation of all 'training' steps (unless given), of each 'video' alone, or 'both' side by side."
     pool: str | None = None
     "'mean': a used step is the mean over the steps nearest to it; 'none' unless given."
+    channel_jitter: float | None = None
+    "Scale and shift every channel of a video at random while training, both by this deviation, such as 0.1."
+    time_stretch: float | None = None
+    "Make a video longer or shorter at random while training, by this much at most, such as 0.2."
     optimizer: str | None = None
     "'adam', 'adamw' or 'sgd', instead of the recipe's."
     weight_decay: float | None = None
@@ -147,8 +151,8 @@ class TrainingOptions:
     "'float32' (unless given) or 'bfloat16'."
     deterministic: Annotated[bool | None, Parameter(negative="")] = None
     "Only algorithms that give the same bits every time."
-    graphs: Annotated[bool | None, Parameter(negative="")] = None
-    "Run steps as CUDA graphs, many times faster on a GPU."
+    graphs: bool | None = None
+    "Run steps as CUDA graphs, many times faster: on a GPU where it can be, unless --no-graphs is given."
     validation_groups: str | None = None
     """Regular expression that finds a training video's group in its id, or a file of ids, to hold out; the weights
     of the best F1@50 on them are kept."""
@@ -164,6 +168,10 @@ class TrainingOptions:
     unseen: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
     """Class to hold out of training: its frames are dropped, only its text can find it, and it is scored apart. May be
     given several times."""
+    unseen_bias: float | None = None
+    "Nats by which unseen classes are favoured, instead of the recipe's; 0 unless that says otherwise."
+    unseen_folds: int | None = None
+    "Choose that bias: hold out this many seen classes in turn, a training each, and see what finds them best."
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None

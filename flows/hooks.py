@@ -18,12 +18,12 @@ from prefect.client.schemas.objects import Flow as FlowRecord
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 
-from flows.reports import StageReport
+from flows.reports import RUN_LOG, StageReport
 from pipeline import progress
 from pipeline.progress import Progress
 from storage.places import place_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(RUN_LOG)
 
 PROGRESS_EVERY_SECONDS = 10.0
 """How often a progress artifact is brought up to date; each update is a request to the server."""

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pipeline.outcome import VideoOutcome
+
+RUN_LOG: Final = "flows.run_log"
+"""Logger of what a flow says of how it ended: it belongs into the log of the run. The command line, which shows its
+user the same, leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """The steps of retraining, whoever carries them out."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from flows.runner import Runner
 from flows.stages import StageCaller, merge_outcomes, prepare
 from pipeline.dataset import dataset_classes
 from pipeline.model import read_description
+from pipeline.promotion import rolled_back_reason
 from pipeline.retraining import (
     News,
     Verdict,
@@ -105,6 +107,9 @@ def _decide(store: Store, champion: RegisteredRun, *, run: str, verdict: Verdict
     """Write the decision into the registry, then carry it out."""
     registry = Registry(store)
     challenger = next(entry for entry in registry.versions(champion.name) if entry.run == run)
+    if challenger.rolled_back:
+        reasons = (rolled_back_reason(challenger), *verdict.reasons)
+        verdict = replace(verdict, promote=False, reasons=reasons)
     registry.note_decision(challenger, verdict.facts() | {"champion": champion.version})
     if verdict.promote:
         registry.promote(challenger)

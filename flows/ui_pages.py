@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -239,8 +239,13 @@ def _video_facts(video: BrowsedVideo) -> list[tuple[str, Any]]:
     ]
 
 
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _moment(iso: str) -> str:
+    """A time of ISO 8601 for people.
+
+    >>> _moment("2026-02-03T04:05:06.789+00:00"), _moment("")
+    ('2026-02-03 04:05 UTC', 'not recorded')
+    """
+    return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M UTC") if iso else "not recorded"
 
 
 def _bytes(count: int | None) -> str | None:

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.reports import StageReport
+from pipeline.errors import ServerError
 from pipeline.outcome import VideoOutcome
 from pipeline.results import write_results
 from pipeline.segment import choose_run
 from pipeline.settings import SegmentSettings
 from pipeline.settings_operations import WatchSettings
 from pipeline.watching import Clock, FileState, Ledger, Noted, Settling, look
+from storage.errors import DiskFullError
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -58,20 +61,34 @@ class Watcher:
 
     def _deal_with(self, files: Mapping[Path, FileState]) -> Sequence[VideoOutcome]:
         settings = self._settings.segment.model_copy(update={"videos": tuple(files)})
-        report = self._call(settings)
+        try:
+            report = self._call(settings)
+        except ServerError as error:
+            # Prefect's server restarts, say; whoever watches for weeks outlives that.
+            log.warning("%s", error)
+            for state in files.values():
+                self._settling.forget(state)
+            return []
         made = {str(video["path"]): video for video in report.facts["videos"]}
+        outcomes = []
         for (path, state), outcome in zip(files.items(), report.outcomes, strict=True):
-            self._note(path, state, outcome, made.get(str(path)))
-        return report.outcomes
+            try:
+                self._note(path, state, outcome, made.get(str(path)))
+            except DiskFullError as error:
+                outcomes.append(replace(outcome, status="failed", reason=str(error), may_pass=True))
+                self._leave_for_later(path, state, outcomes[-1])
+            else:
+                outcomes.append(outcome)
+        return outcomes
 
     def _note(
         self, path: Path, state: FileState, outcome: VideoOutcome, made: Mapping[str, Any] | None
     ) -> None:
         if made is None:
-            log.error("%s: %s", path, outcome.reason)
             if outcome.may_pass:
-                self._settling.forget(state)
+                self._leave_for_later(path, state, outcome)
                 return
+            _say_failed(path, outcome)
             self._ledger.note(Noted(file=state, status="failed", reason=outcome.reason))
             return
         written = write_results(
@@ -79,6 +96,14 @@ class Watcher:
         )
         log.info("%s is segmented: %s", path, ", ".join(file.name for file in written))
         self._ledger.note(Noted(file=state, status="done", results=tuple(map(str, written))))
+
+    def _leave_for_later(self, path: Path, state: FileState, outcome: VideoOutcome) -> None:
+        _say_failed(path, outcome)
+        self._settling.forget(state)
+
+
+def _say_failed(path: Path, outcome: VideoOutcome) -> None:
+    log.error(outcome.reason if str(path) in outcome.reason else f"{path}: {outcome.reason}")
 
 
 def watch(

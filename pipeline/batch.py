@@ -40,6 +40,8 @@ class Batch:
     """Zero on padding."""
     valid_BT: Tensor
     """False on padding."""
+    lengths: tuple[int, ...]
+    """Steps of each video."""
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -48,16 +50,24 @@ class Batch:
             features_BTD=self.features_BTD.to(device),
             labels_BT=self.labels_BT.to(device),
             valid_BT=self.valid_BT.to(device),
+            lengths=self.lengths,
         )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Pad videos of different lengths into one batch."""
     features_BTD = pad_sequence([sample.features_TD for sample in samples], batch_first=True)
-    lengths_B = torch.tensor([len(sample.features_TD) for sample in samples], device=features_BTD.device)
+    lengths = tuple(len(sample.features_TD) for sample in samples)
     return Batch(
         video_ids=tuple(sample.video_id for sample in samples),
         features_BTD=features_BTD,
         labels_BT=pad_sequence([sample.labels_T for sample in samples], batch_first=True),
-        valid_BT=torch.arange(features_BTD.shape[1], device=features_BTD.device) < lengths_B[:, None],
+        valid_BT=valid_steps(lengths, device=features_BTD.device),
+        lengths=lengths,
     )
+
+
+def valid_steps(lengths: Sequence[int], *, device: torch.device) -> Tensor:
+    """(B, T) True on the steps of videos of these lengths, False on padding after them."""
+    lengths_B = torch.tensor(lengths, device=device)
+    return torch.arange(max(lengths), device=device) < lengths_B[:, None]

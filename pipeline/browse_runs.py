@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.browse_cache import Remembered
 from pipeline.report_page import curve_panels, grouped
-from pipeline.run_files import DESCRIPTION_FILE, SETTINGS_FILE, read_curves
+from pipeline.run_files import DESCRIPTION_FILE, SETTINGS_FILE, read_curves, trained_at
 from pipeline.settings import DatasetSettings
 from storage.errors import CorruptArtefactError, StorageError
 from storage.folders import is_finished, read_manifest
@@ -65,8 +65,8 @@ class BrowsedRun:
     name: str
     """Name of its data set; empty where its settings are those of another version."""
     model: ModelFacts | None
-    trained_at: float
-    """Seconds since 1970."""
+    trained_at: str
+    """By ISO 8601 in UTC; empty where its manifest does not say."""
     evaluations: tuple[Evaluation, ...]
     """The latest first."""
     champion_of: str
@@ -95,6 +95,7 @@ class Runs:
         self._store = store
         self._champions = Remembered(store.tracking_database, self._read_champions)
         self._evaluations: dict[str, Evaluation] = {}
+        self._trained: dict[str, str] = {}
 
     def all(self) -> list[BrowsedRun]:
         """Every finished run, the one trained last first."""
@@ -105,7 +106,7 @@ class Runs:
             for folder in listed(self._store.runs, "*")
             if is_finished(folder)
         ]
-        return sorted(found, key=lambda run: (-run.trained_at, run.key))
+        return sorted(found, key=lambda run: (run.trained_at, run.key), reverse=True)
 
     def one(self, key: str) -> BrowsedRun:
         """One run.
@@ -141,8 +142,12 @@ class Runs:
     def _run(
         self, folder: Place, *, evaluations: Sequence[Evaluation], leads: Mapping[str, str]
     ) -> BrowsedRun:
-        damage, name, model = "", "", None
+        damage, trained, name, model = "", "", "", None
         try:
+            # A manifest names every video, and never changes.
+            if folder.name not in self._trained:
+                self._trained[folder.name] = trained_at(folder)
+            trained = self._trained[folder.name]
             name = _dataset_name(read_sealed_json(folder / SETTINGS_FILE))
             model = _model_facts(folder)
         except StorageError as error:
@@ -151,7 +156,7 @@ class Runs:
             key=folder.name,
             name=name,
             model=model,
-            trained_at=(folder / "manifest.json").stat().st_mtime,
+            trained_at=trained,
             evaluations=tuple(each for each in evaluations if each.run == folder.name),
             champion_of=leads.get(folder.name, ""),
             damage=damage,

@@ -238,8 +238,11 @@ def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video
     known = known_content(path, video_hash, rules=rules, store=store)
     if known is not None:
         return known
-    facts = probe_guarded(path, rules=rules)
-    check_unchanged(path, video_hash, store=store)
+    try:
+        facts = probe_guarded(path, rules=rules)
+    finally:
+        # Half of one content and half of another look like damage: the change is what there is to say.
+        check_unchanged(path, video_hash, store=store)
     described = {
         field.name: getattr(facts, field.name)
         for field in dataclasses.fields(facts)
@@ -275,8 +278,12 @@ def check_unchanged(path: Path, video_hash: str, *, store: Store) -> None:
     """Make sure that what was read of a file is of the content with this hash; reads it again only if touched.
 
     Raises:
-        VideoError: It changed meanwhile.
+        VideoError: It changed meanwhile, or is gone.
     """
+    if not path.exists():
+        raise VideoError(
+            f"{path}: was removed while it was read. Put it back and run the same command, or leave it out."
+        )
     if _digest(path, store=store) != video_hash:
         raise VideoError(f"{path}: changed while it was read. Run the same command when it is complete.")
 

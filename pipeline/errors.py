@@ -52,3 +52,7 @@ class DatasetError(PipelineError):
 
 class TrainingError(PipelineError):
     """Training cannot start or go on."""
+
+
+class ServerError(PipelineError):
+    """A server that the environment names does not answer, or cannot be used."""

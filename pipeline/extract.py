@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,8 @@ def extract_video(
                 # A run that was killed goes on after its last part; one that found the video bad never will.
                 for artefact in still_missing:
                     discard_parts(artefact.path)
+                # Pictures of another content than was probed look like damage to a decoder.
+                check_unchanged(path, video_hash, store=store)
                 raise
     return [artefact.path for artefact in artefacts]
 
@@ -198,8 +201,8 @@ def _extract(
             wanted.append((extractor, stream.first_input))
         if streams:
             sources = files.enter_context(closing(Sources(wanted, facts=facts, device=device)))
-            _pump(path, facts, sources, streams, rules=rules, progress=progress)
-        check_unchanged(path, video_hash, store=store)
+            unchanged = partial(check_unchanged, path, video_hash, store=store)
+            _pump(path, facts, sources, streams, unchanged=unchanged, rules=rules, progress=progress)
 
 
 def _pump(
@@ -208,6 +211,7 @@ def _pump(
     sources: Sources,
     streams: list[StepStream],
     *,
+    unchanged: Callable[[], None],
     rules: DecodeRules | None,
     progress: Progress | None,
 ) -> None:
@@ -218,6 +222,8 @@ def _pump(
     inputs_ahead = sources.inputs(read_guarded(path, facts, frames, batch_frames, rules=rules))
     with ahead(inputs_ahead, depth=_INPUTS_AHEAD) as made:
         for done, inputs in made:
+            # After these pictures were read and before any step is kept: a part outlives a killed run.
+            unchanged()
             for stream in streams:
                 stream.push(inputs)
             if progress is not None:

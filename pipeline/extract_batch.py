@@ -22,7 +22,7 @@ from pipeline.inputs import resolve_extraction
 from pipeline.listing import printable
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import ExtractionSettings
-from storage.errors import StorageError
+from storage.errors import DiskFullError, StorageError
 from storage.places import Address, cache_folder
 from storage.store import Store
 
@@ -50,6 +50,7 @@ def extract_batch(
 
     Raises:
         WeightsError: Weights cannot be had; no video could be done.
+        DiskFullError: There is no room for features; no other video could be done.
         KeyboardInterrupt: The run was stopped; no file is half-written and no thread is left.
     """
     opened, rules = Store(store), extraction.decode_rules
@@ -129,6 +130,9 @@ def _attempt(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
 def _outcome(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
     try:
         return work(path)
+    except DiskFullError:
+        # It says nothing about this video, and the next one would find no room either.
+        raise
     except (PipelineError, StorageError) as error:
         reason = str(error)
     except OSError as error:

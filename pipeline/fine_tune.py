@@ -102,7 +102,7 @@ def check_initial(initial: InitialWeights, description: ModelDescription) -> Non
     if initial.description is None:
         return
     theirs, ours = (
-        [f"{item.spec} ({item.width} wide)" for item in model.inputs]
+        [f"{item.spec} ({item.width} wide)" for item in model.inputs] + _sides(model)
         for model in (initial.description, description)
     )
     if theirs != ours:
@@ -110,6 +110,10 @@ def check_initial(initial: InitialWeights, description: ModelDescription) -> Non
             f"--init {initial.source} was trained on features {', '.join(theirs)}; here are {', '.join(ours)}. "
             "Give a checkpoint of the same features, or the features it was trained on."
         )
+
+
+def _sides(model: ModelDescription) -> list[str]:
+    return ["standardised both ways, side by side"] if model.standardized_over == "both" else []
 
 
 @torch.no_grad()

@@ -101,6 +101,11 @@ class ModelDescription:
         return sum(item.width for item in self.inputs)
 
     @property
+    def input_width(self) -> int:
+        """Channels that the network reads: D, or twice as many where both standardisations lie side by side."""
+        return self.width * (2 if self.standardized_over == "both" else 1)
+
+    @property
     def sample_rate(self) -> int:
         """Every this many-th step of the stored features is used."""
         return self.config.training.sample_rate
@@ -126,10 +131,10 @@ class ModelDescription:
             text_embeddings: (C, W) for FACT_CLIP, None for FACT.
         """
         if text_embeddings is None:
-            return FACT(self.config, input_dim=self.width, n_classes=len(self.class_names))
+            return FACT(self.config, input_dim=self.input_width, n_classes=len(self.class_names))
         return FACT_CLIP(
             self.config,
-            input_dim=self.width,
+            input_dim=self.input_width,
             n_classes=len(self.class_names),
             text_embeddings=text_embeddings,
         )

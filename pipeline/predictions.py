@@ -28,7 +28,7 @@ CLASS_NAME_FILES = ("label_map.txt", "kinetics_400_labels.txt")
 """Names under which a list of the classes lies beside a checkpoint, or in the folder of cached weights."""
 
 _TOP = 5
-_CHUNK_SECONDS = 300.0  # of features held at once
+_CHUNK_STEPS = 8192  # of features held at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,17 +139,13 @@ def _predict(
 
 def mean_features(path: Place) -> NDArray[np.float64]:
     """(D,) mean over the steps of a feature file, without holding them all."""
-    total: NDArray[np.float64] | None = None
-    count, start = 0, 0.0
-    while True:
-        chunk = read_features(path, start_seconds=start, stop_seconds=start + _CHUNK_SECONDS).feature
-        if total is None:
-            total = np.zeros(chunk.shape[1])
-        elif not len(chunk):
-            return total / count
+    total: NDArray[np.float64] | float = 0.0
+    count = 0
+    # By steps: a video of a variable rate may show one picture for longer than any chunk of time.
+    while len(chunk := read_features(path, start_step=count, stop_step=count + _CHUNK_STEPS).feature):
         total += chunk.sum(axis=0, dtype=np.float64)
         count += len(chunk)
-        start += _CHUNK_SECONDS
+    return np.asarray(total) / count
 
 
 def top_classes(

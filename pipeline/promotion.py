@@ -34,12 +34,14 @@ def decide(challenger: RegisteredRun, champion: RegisteredRun | None) -> Decisio
     """Promote unless the champion did better on the very same test videos.
 
     Where scores do not decide, because they are equal or of different test videos, the newer version leads: an
-    old run that is scored once more changes nothing.
+    old run that is scored once more changes nothing. A version that was rolled back stays so.
     """
     if champion is None:
         return Decision(promote=True, reason="it is the first model of this name")
     if champion.version == challenger.version:
         return Decision(promote=False, reason="it already was")
+    if challenger.rolled_back:
+        return Decision(promote=False, reason=rolled_back_reason(challenger))
     newer = challenger.version > champion.version
     if champion.test != challenger.test:
         age = "changed since" if newer else "are older than those of"
@@ -48,6 +50,14 @@ def decide(challenger: RegisteredRun, champion: RegisteredRun | None) -> Decisio
     ours, theirs = challenger.scores[DECIDING_SCORE], champion.scores[DECIDING_SCORE]
     compared = f"{DECIDING_SCORE} {ours:.1f} against {theirs:.1f} of version {champion.version}"
     return Decision(promote=ours > theirs or (ours == theirs and newer), reason=compared)
+
+
+def rolled_back_reason(entry: RegisteredRun) -> str:
+    """Why a version that led before does not lead again, whatever its scores."""
+    return (
+        f"version {entry.version} led and was rolled back; `factseg promote {entry.name} {entry.version}` "
+        "gives it the lead again"
+    )
 
 
 def promote_if_better(registry: Registry, entry: RegisteredRun) -> Promotion:

@@ -80,6 +80,9 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int, unseen: Seq
     return dataclasses.replace(
         config,
         training=overridden,
+        clip=config.clip
+        if settings.unseen_bias is None
+        else dataclasses.replace(config.clip, unseen_bias=settings.unseen_bias),
         use_clip=settings.model == "fact-clip",
         holdout_mode=bool(unseen),
         holdout_classes=tuple(unseen),

@@ -74,9 +74,22 @@ def training_content(settings: RunSettings) -> dict[str, list[str]]:
     """Digests of the pictures (or imported features) and labels of every training video that is there, by id.
 
     Nothing is decoded.
+
+    Raises:
+        DatasetError: There is none, so that a share that is not mounted is not taken for a quiet night.
     """
+    train = dataset_split(settings.dataset, store=Store(settings.store)).train
+    found = _content_of(train, settings=settings)
+    if not found:
+        raise DatasetError(
+            f"None of the {len(train)} training videos of {settings.dataset.title!r} is there with its labels. Check "
+            "the folders of videos and labels, and whether the disk they lie on is mounted."
+        )
+    return found
+
+
+def _content_of(train: Sequence[str], *, settings: RunSettings) -> dict[str, list[str]]:
     dataset, store = settings.dataset, Store(settings.store)
-    train = dataset_split(dataset, store=store).train
     known = read_dataset(store, dataset.imported).recordings if dataset.imported else {}
     if dataset.has_features:
         return {video: [known[video].content, known[video].labels] for video in train if video in known}

@@ -1,5 +1,6 @@
 """The files of a finished run that need no torch to be read."""
 
+from storage.folders import read_manifest
 from storage.places import Place
 from storage.tables import open_parquet
 
@@ -11,6 +12,17 @@ SETTINGS_FILE = "settings.json"
 
 DESCRIPTION_FILE = "model.json"
 """What the model is, without its weights."""
+
+
+def trained_at(folder: Place) -> str:
+    """When a finished run was trained, by ISO 8601 in UTC as its manifest says; copying a store does not change it.
+
+    Later times sort after earlier ones, and before all of them an empty one: of a run whose version noted none.
+
+    Raises:
+        StorageError: The run is not finished, or its manifest cannot be read.
+    """
+    return str(read_manifest(folder).get("trained_at", ""))
 
 
 def read_curves(folder: Place) -> list[dict[str, float]]:

@@ -32,9 +32,15 @@ class TrainingSettings(StrictSettings):
     """Bring every feature channel to mean 0 and deviation 1; stored with the model."""
     standardize_over: Over = "training"
     """Mean and deviation of all `training` steps, or of each `video` alone, which takes out what differs from
-    recording to recording."""
+    recording to recording. `both`: the one and the other, side by side."""
     pool: Pool = "none"
     """`mean`: a used step is the mean over the steps nearest to it, where `every` or the recipe leaves some out."""
+    channel_jitter: float = Field(default=0.0, ge=0, lt=1)
+    """While training, every channel of a video is multiplied by a random number around 1 and shifted by one around
+    0, both of this deviation: recordings of other people, or of other sensors, in small."""
+    time_stretch: float = Field(default=0.0, ge=0, le=1)
+    """While training, a video becomes up to this much longer, or as much shorter, at random: 0.2 takes it 1.2 or
+    1 / 1.2 times its time at most."""
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
     """Instead of the recipe's."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -51,8 +57,9 @@ class TrainingSettings(StrictSettings):
     """`bfloat16` computes the network in half precision; weights and their steps stay in float32."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; an error where there is none."""
-    graphs: bool = False
-    """Run steps as CUDA graphs, many times faster on a GPU; not bit for bit the same every time."""
+    graphs: bool | None = None
+    """Run steps as CUDA graphs, many times faster on a GPU; not bit for bit the same every time. Unless given: on a
+    GPU that one process trains on, where the model can be recorded and `deterministic` does not forbid it."""
     validation_groups: str = ""
     """Regular expression that finds a video's group in its id, or a file of ids: what to hold out of training."""
     validation_count: int = Field(default=1, ge=1)
@@ -65,6 +72,10 @@ class TrainingSettings(StrictSettings):
     """Key of a run, folder of a model or checkpoint file whose weights to start from; other classes are made anew."""
     unseen: tuple[str, ...] = ()
     """Classes held out of training: their frames are dropped from training videos, and only texts can find them."""
+    unseen_bias: float | None = Field(default=None, allow_inf_nan=False)
+    """Nats by which unseen classes are favoured where their texts are compared, instead of the recipe's."""
+    unseen_folds: int = Field(default=0, ge=0)
+    """Seen classes to hold out in turn, a training each, to choose that bias by."""
     allow_unseen: bool = False
     """Train `fact` although test videos have classes that no training video has."""
     checkpoint_epochs: int | None = Field(default=None, ge=1)
@@ -82,6 +93,12 @@ class TrainingSettings(StrictSettings):
     def _graphs_are_not_deterministic(self) -> "TrainingSettings":
         if self.graphs and self.deterministic:
             raise ValueError("steps by CUDA graphs are not bit for bit the same every time: leave out one")
+        return self
+
+    @model_validator(mode="after")
+    def _a_bias_is_given_or_chosen(self) -> "TrainingSettings":
+        if self.unseen_folds and self.unseen_bias is not None:
+            raise ValueError("a bias towards unseen classes is given or chosen by folds: leave out one")
         return self
 
     @model_validator(mode="before")

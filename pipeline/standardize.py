@@ -24,7 +24,8 @@ class Standardisation:
     """Of the training steps."""
     scale_D: Tensor
     over: Over = "training"
-    """``video``: the mean and scale of a video's own steps are taken, and those kept here are 0 and 1."""
+    """``video``: the mean and scale of a video's own steps are taken, and those kept here are 0 and 1.
+    ``both``: by those kept here, then once more by the video's own, side by side."""
 
     @classmethod
     def of(cls, features: Iterable[NDArray[np.float32]]) -> "Standardisation":
@@ -45,10 +46,13 @@ class Standardisation:
         return cls(mean_D=torch.zeros(width), scale_D=torch.ones(width), over="video")
 
     def apply(self, features: NDArray[np.float32]) -> Tensor:
-        """(T, D) standardised rows."""
+        """(T, D) standardised rows, (T, 2D) for ``both``."""
         if self.over == "video":
             return Standardisation.of([features]).apply(features)
-        return (torch.from_numpy(features) - self.mean_D) / self.scale_D
+        by_training_TD = (torch.from_numpy(features) - self.mean_D) / self.scale_D
+        if self.over == "training":
+            return by_training_TD
+        return torch.cat([by_training_TD, Standardisation.of([features]).apply(features)], dim=1)
 
 
 class ChannelStatistics:

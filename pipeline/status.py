@@ -20,7 +20,7 @@ from pipeline.known_video import KnownVideo
 from pipeline.labels import ClassList, fit_labels
 from pipeline.listing import printable
 from pipeline.profiles import Profile
-from pipeline.run_files import SETTINGS_FILE
+from pipeline.run_files import SETTINGS_FILE, trained_at
 from pipeline.settings import DatasetSettings, StatusSettings
 from pipeline.status_models import evaluation_rows, prediction_rows, text_row
 from storage.catalogue import CatalogueRow, read_catalogue
@@ -28,7 +28,7 @@ from storage.datasets import StoredDataset, dataset_names, read_dataset
 from storage.errors import CorruptArtefactError, MissingArtefactError, StorageError
 from storage.failures import failure_reasons, read_failures
 from storage.features import read_feature_metadata
-from storage.folders import MANIFEST, is_finished
+from storage.folders import is_finished
 from storage.places import Place, is_url, listed
 from storage.sealed_json import read_sealed_json
 from storage.status import State, StatusRow, write_status
@@ -73,10 +73,10 @@ def examine_videos(settings: StatusSettings) -> list[StatusRow]:
 
 def newest_settings(store: Store) -> dict[str, Any]:
     """The settings of the run that was finished last, as far as status is judged by them; empty where there is none."""
-    manifests = [folder / MANIFEST for folder in listed(store.runs, "*") if is_finished(folder)]
-    if not manifests:
+    runs = [folder for folder in listed(store.runs, "*") if is_finished(folder)]
+    if not runs:
         return {}
-    newest = max(manifests, key=lambda path: path.stat().st_mtime).parent
+    newest = max(runs, key=lambda folder: (trained_at(folder), folder.name))
     values = read_sealed_json(newest / SETTINGS_FILE)
     if values["dataset"]["imported"] and values["dataset"]["videos"] is None:
         # A dump holds every default, and features must not be given where the data set brings its own.

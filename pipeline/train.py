@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from fact.blocks import FACT, FACT_CLIP
 from fact.errors import MatchError
-from fact.graphs import GraphedGradients
+from fact.graphs import GraphedGradients, can_be_recorded
 from fact.loss import MatchCriterion, SegmentTarget
 from pipeline import progress
+from pipeline.augment import augmented
 from pipeline.batch import Batch
 from pipeline.device import choose_device, deterministic_algorithms
 from pipeline.errors import TrainingError
@@ -31,6 +32,7 @@ from pipeline.train_facts import write_facts
 from pipeline.train_plan import Plan, plan_run
 from pipeline.training_data import Loading, StoredSamples, TrainingData, survey_channels
 from pipeline.training_state import TrainingState, load_checkpoint, save_checkpoint
+from pipeline.unseen_bias import settle_unseen_bias
 from pipeline.validation import (
     DECIDING_SCORE,
     FIGURES,
@@ -83,6 +85,7 @@ def train(settings: RunSettings) -> TrainOutcome:
         TrainingError: The loss is not finite, or tokens cannot be matched; the message names the videos.
     """
     store = Store(settings.store, must_exist=True)
+    settings, chosen = settle_unseen_bias(settings, store=store, run_of=lambda fold: train(fold).run)
     plan, survey = plan_run(settings, store=store)
     key = plan.key()
     folder = store.run_folder(key)
@@ -107,6 +110,7 @@ def train(settings: RunSettings) -> TrainOutcome:
         notes=(
             *(source.note for source in survey.sources if source.note),
             *plan.notes,
+            *chosen,
             *plan.description.notices,
         ),
     )
@@ -121,6 +125,7 @@ def find_trained(settings: EvaluateSettings) -> str:
     store = Store(settings.store, must_exist=True)
     if settings.run:
         return find_run(store, settings.run)
+    settings, _ = settle_unseen_bias(settings, store=store, run_of=find_trained)
     key = plan_run(settings, store=store)[0].key()
     if not is_finished(store.run_folder(key)):
         raise MissingArtefactError(
@@ -147,7 +152,7 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
         plan.sources, sample_rate=rate, pool=how.pool, standardisation=standardisation, store=store
     )
     loading = Loading(preload=how.preload, workers=how.workers, device=team.device)
-    data = TrainingData(stored, lengths=channels.lengths, width=width, loading=loading)
+    data = TrainingData(stored, lengths=channels.lengths, width=description.input_width, loading=loading)
     held_out = prepare_validation(
         plan.validation if team.first else (),
         sample_rate=rate,
@@ -239,7 +244,7 @@ class _Training:
         ).to(team.device)
         self._network = network
         self._graphed = None
-        if plan.how.graphs:
+        if self._records():
             half = torch.bfloat16 if plan.how.precision == "bfloat16" else None
             self._graphed = GraphedGradients(network, self._criterion, autocast=half)
         optimizer = make_optimizer(network.parameters(), self._training, name=plan.how.optimizer)
@@ -254,6 +259,18 @@ class _Training:
                 steps_per_epoch=self._steps_per_epoch,
             ),
             average=make_average(network, decay=plan.how.ema),
+        )
+
+    def _records(self) -> bool:
+        """Whether steps run by CUDA graphs."""
+        how, team = self._plan.how, self._team
+        if how.graphs is not None:
+            return how.graphs
+        return (
+            team.device.type == "cuda"
+            and team.size == 1
+            and not how.deterministic
+            and can_be_recorded(self._network)
         )
 
     def run(self) -> TrainingState:
@@ -326,12 +343,14 @@ class _Training:
 
     def _add_gradients(self, batch: Batch, *, scale: float) -> float:
         """Mean loss of one batch, whose gradient times ``scale`` is added to the parameters'."""
+        how = self._plan.how
+        batch = augmented(batch, channel_jitter=how.channel_jitter, time_stretch=how.time_stretch)
         target = SegmentTarget.from_labels(
             batch.labels_BT, batch.valid_BT, num_classes=self._network.num_classes
         )
         if self._graphed is not None:
             return float(self._graphed(batch.features_BTD, batch.valid_BT, target, scale=scale))
-        half = self._plan.how.precision == "bfloat16"
+        half = how.precision == "bfloat16"
         with torch.autocast(self._team.device.type, dtype=torch.bfloat16, enabled=half):
             output = self._network(batch.features_BTD, valid=batch.valid_BT)
             total: Tensor = self._criterion(output, target).total

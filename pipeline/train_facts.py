@@ -1,5 +1,7 @@
 """What a finished training says of itself, beside its weights: curves, settings and the manifest."""
 
+from datetime import UTC, datetime
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +29,7 @@ def write_facts(
         {
             "kind": "run",
             "version": TRAIN_VERSION,
+            "trained_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "git_revision": git_revision(),
             "machine": describe_machine(team.device),
             "processes": team.size,

@@ -36,6 +36,8 @@ _HOW = (
     "precision",
     "deterministic",
     "graphs",
+    "channel_jitter",
+    "time_stretch",
     "validate_every",
     "patience",
 )

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -178,14 +178,14 @@ def survey_channels(
     for source in sources:
         ((loaded, _),) = load_samples([source], every=sample_rate, store=store, pool=pool)
         lengths.append(len(loaded.features))
-        if standardize == "training":
+        if standardize in {"training", "both"}:
             statistics.add(loaded.features)
     if standardize is None:
         found = Standardisation.none(width)
     elif standardize == "video":
         found = Standardisation.by_video(width)
     else:
-        found = statistics.standardisation()
+        found = replace(statistics.standardisation(), over=standardize)
     return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
 
 

@@ -107,6 +107,12 @@ def _beside(target: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def reserve(scratch: Path, num_bytes: int) -> None:
+    """Take the room of a file that is written later, and then in place."""
+    scratch.write_bytes(bytes(num_bytes))
+    _sync(scratch)
+
+
 def write_text_atomically(target: Place, text: str, *, once: bool = False) -> None:
     """Write UTF-8 text so that a reader never sees a part of it; ``once`` as for ``atomic_path``."""
     with atomic_path(target, once=once) as scratch:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.atomic import artefact_lock
 from storage.places import Place
@@ -73,13 +75,47 @@ def read_catalogue(path: Place) -> list[CatalogueRow]:
 
 
 def update_catalogue(path: Place, rows: Iterable[CatalogueRow]) -> None:
-    """Add rows, or replace those of the same path; two processes may do so at once."""
+    """Add rows, or replace those of the same path; two processes may do so at once.
+
+    Every video that is opened comes by here, so this costs little beside a catalogue of many thousand: rows of others
+    are never looked at one by one, and read only where another process wrote since.
+    """
+    fresh = {row.path: row for row in rows}
     with artefact_lock(path):
-        by_path = {row.path: row for row in read_catalogue(path)}
-        updated = by_path | {row.path: row for row in rows}
-        if updated == by_path:
+        table = _last_written(path)
+        ours = pc.is_in(table["path"], value_set=pa.array(list(fresh), pa.string()))
+        known = {row["path"]: CatalogueRow(**row) for row in table.filter(ours).to_pylist()}
+        if known == fresh:
             return
-        table = pa.Table.from_pylist(
-            [asdict(updated[name]) for name in sorted(updated)], schema=CATALOGUE_SCHEMA
-        )
-        write_table(path, table, layout=CATALOGUE_LAYOUT, metadata={})
+        added = pa.Table.from_pylist([asdict(row) for row in fresh.values()], schema=CATALOGUE_SCHEMA)
+        updated = pa.concat_tables([table.filter(pc.invert(ours)), added]).sort_by("path").combine_chunks()
+        write_table(path, updated, layout=CATALOGUE_LAYOUT, metadata={})
+        _remember(path, updated)
+
+
+_remembered: tuple[Path, tuple[int, int, int], pa.Table] | None = None
+"""A catalogue that this process wrote or read last, and what its file was like then."""
+
+
+def _last_written(path: Place) -> pa.Table:
+    """The table at rest. Hold its lock."""
+    if not path.exists():
+        return CATALOGUE_SCHEMA.empty_table()
+    if isinstance(path, Path) and _remembered is not None and _remembered[:2] == (path, _stamp(path)):
+        return _remembered[2]
+    table, _ = read_table(path, layout=CATALOGUE_LAYOUT)
+    table = table.replace_schema_metadata(None)
+    _remember(path, table)
+    return table
+
+
+def _remember(path: Place, table: pa.Table) -> None:
+    global _remembered  # noqa: PLW0603  (one catalogue for the process, as there is one store)
+    if isinstance(path, Path):
+        _remembered = (path, _stamp(path), table)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes with every write: a file that is renamed into place is another one."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino

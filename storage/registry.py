@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.atomic import artefact_lock
-from storage.database_seal import record_database
+from storage.database_seal import recorded
 from storage.errors import DiskFullError, MissingArtefactError, StorageError, TrackingError
 from storage.places import absolute, is_url
 from storage.sealed_json import read_sealed_json, write_sealed_json
@@ -34,6 +34,8 @@ _TEST_TAG = "factseg.test"
 _FORMER_TAG = "factseg.former-champions"
 """Tag of a model: versions that led before the champion, the last one last."""
 _DECISION_TAG = "factseg.decision"
+_ROLLED_BACK_TAG = "factseg.rolled-back"
+"""Tag of a version that somebody took the lead from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,8 @@ class RegisteredRun:
     """Digest of the test videos and labels behind the scores; only equal ones can be compared."""
     scores: dict[str, float]
     """Percent, by name."""
+    rolled_back: bool = False
+    """Whether somebody took the lead from it: then only somebody gives it back."""
 
 
 class Registry:
@@ -97,7 +101,6 @@ class Registry:
                 run_id=tracked,
                 tags={_RUN_TAG: run, _TEST_TAG: test, _SCORES_TAG: json.dumps(dict(scores), sort_keys=True)},
             )
-            self._record()
         return _entry(version)
 
     def exists(self) -> bool:
@@ -130,30 +133,38 @@ class Registry:
         return found
 
     def promote(self, entry: RegisteredRun) -> None:
-        """Make a version the champion of its model; which one led before is remembered."""
+        """Make a version the champion of its model; which one led before is remembered, a rollback forgotten."""
         with self._changing():
             champion = self._ask_champions().get(entry.name)
             if champion is not None and champion.version == entry.version:
                 return
-            former = self._former(entry.name)
+            former = self._former(entry.name, before=champion)
             if champion is not None:
                 former.append(champion.version)
             self._lead(entry.name, entry.version, former=former)
+            if entry.rolled_back:
+                self._client.delete_model_version_tag(entry.name, str(entry.version), _ROLLED_BACK_TAG)
 
     def roll_back(self, name: str) -> RegisteredRun:
         """Give the lead back to the version that had it before the champion, and return it.
+
+        The champion is marked, so that no comparison of scores makes it lead again.
 
         Raises:
             MissingArtefactError: No other version ever led this model.
         """
         with self._changing():
             versions = {entry.version: entry for entry in self.versions(name)}
-            former = [version for version in self._former(name) if version in versions] if versions else []
+            champion = self._ask_champions().get(name)
+            known = self._former(name, before=champion) if versions else []
+            former = [version for version in known if version in versions]
             if not former:
                 raise MissingArtefactError(
                     f"No version of model {name!r} led before its champion, so there is nothing to go back to. "
                     "`factseg models` lists the versions, `factseg promote` chooses one."
                 )
+            if champion is not None:
+                self._client.set_model_version_tag(name, str(champion.version), _ROLLED_BACK_TAG, "true")
             self._lead(name, former[-1], former=former[:-1])
         return versions[former[-1]]
 
@@ -162,7 +173,6 @@ class Registry:
         text = json.dumps(dict(facts), sort_keys=True, ensure_ascii=False)
         with self._changing():
             self._client.set_model_version_tag(entry.name, str(entry.version), _DECISION_TAG, text)
-            self._record()
 
     def champions(self) -> dict[str, RegisteredRun]:
         """The champion of every model that has one, by name."""
@@ -193,26 +203,24 @@ class Registry:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change the tracker alone.
+        """Change the tracker alone, and note what its database holds then, for ``factseg verify``.
 
         Raises:
             DiskFullError: The disk of its database is full; nothing that was promised is lost.
         """
-        with artefact_lock(self._store.tracking_database):
+        database = self._store.tracking_database
+        with artefact_lock(database):
             try:
-                yield
+                with contextlib.ExitStack() as noted:
+                    if not self._remote and isinstance(database, Path):
+                        noted.enter_context(recorded(database))
+                    yield
             except Exception as error:
                 # Deep inside of MLflow's own errors, SQLite says so in words alone.
                 found = re.search(r"database or disk is full|disk I/O error", str(error))
                 if found is None:
                     raise
-                raise DiskFullError.writing(self._store.tracking_database, found[0]) from error
-
-    def _record(self) -> None:
-        """Note what the database holds now, for ``factseg verify``."""
-        database = self._store.tracking_database
-        if not self._remote and isinstance(database, Path):
-            record_database(database)
+                raise DiskFullError.writing(database, found[0]) from error
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -256,15 +264,19 @@ class Registry:
         self._client.set_terminated(tracked)
         return tracked
 
-    def _former(self, name: str) -> list[int]:
+    def _former(self, name: str, *, before: RegisteredRun | None) -> list[int]:
+        """Versions that led before the champion, the last one last."""
         tags = self._client.get_registered_model(name).tags
-        return [int(version) for version in json.loads(tags.get(_FORMER_TAG, "[]"))]
+        former = [int(version) for version in json.loads(tags.get(_FORMER_TAG, "[]"))]
+        # A promotion that was cut short has remembered the champion, and then left it in the lead.
+        while before is not None and former and former[-1] == before.version:
+            former.pop()
+        return former
 
     def _lead(self, name: str, version: int, *, former: Sequence[int]) -> None:
         # The memory first: a champion without it could not be rolled back.
         self._client.set_registered_model_tag(name, _FORMER_TAG, json.dumps(list(former)))
         self._client.set_registered_model_alias(name, CHAMPION, str(version))
-        self._record()
 
     def _ask_champions(self) -> dict[str, RegisteredRun]:
         models = self._client.search_registered_models()
@@ -292,7 +304,9 @@ class Registry:
         champions = self._ask_champions()
         if isinstance(memo, Path) and not self._store.read_only and os.access(memo.parent, os.W_OK):
             entries = {name: asdict(entry) for name, entry in champions.items()}
-            write_sealed_json(memo, {"database": stamp, "champions": entries})
+            # Whoever only asks needs no room on the disk.
+            with contextlib.suppress(DiskFullError):
+                write_sealed_json(memo, {"database": stamp, "champions": entries})
         return champions
 
 
@@ -326,4 +340,5 @@ def _entry(version: Any) -> RegisteredRun:  # noqa: ANN401  (MLflow's ModelVersi
         run=version.tags[_RUN_TAG],
         test=version.tags[_TEST_TAG],
         scores=json.loads(version.tags[_SCORES_TAG]),
+        rolled_back=_ROLLED_BACK_TAG in version.tags,
     )

@@ -175,9 +175,13 @@ def test_transcript_mode_is_refused(small_config):
 
 
 @pytest.mark.needs_cuda
-@pytest.mark.parametrize("kind", [FACT, FACT_CLIP])
-def test_recorded_steps_are_the_plain_ones(small_config, kind):
-    sections = {"FACT": {"block": "iuUU"}, "CLIP": {"projection_dropout": 0.0}}
+@pytest.mark.parametrize(
+    ("kind", "held_out"),
+    [(FACT, {}), (FACT_CLIP, {}), (FACT_CLIP, {"holdout_mode": True, "holdout_classes": [1, 3]})],
+)
+def test_recorded_steps_are_the_plain_ones(small_config, kind, held_out):
+    texts = {"projection_dropout": 0.0, "token_contrastive_weight": 0.5 if held_out else 0.0}
+    sections = {"FACT": {"block": "iuUU"}, "CLIP": texts, **held_out}
     model, criterion = (part.cuda() for part in make(small_config, kind, **sections))
     gradients = GraphedGradients(model, criterion)
     for seed, lengths in enumerate([[40, 12], [64, 64], [40, 33], [100], [64, 64], [7, 40]]):

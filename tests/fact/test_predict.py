@@ -125,6 +125,21 @@ def test_unseen_classes_are_favoured_by_as_many_nats_as_asked(looks_unseen):
     assert 2 not in against.labels
 
 
+def test_texts_that_were_not_trained_with_are_favoured(looks_unseen):
+    # Cosines 1 and 0.8 in the first half: a new text comes out where its bias is worth more than (1 - 0.8) / 0.1.
+    texts = torch.tensor([[3.0, 0.0, 0.0], [0.8, 0.6, 0.0]])
+
+    def first(unseen_classes=(2,), **bias):
+        how = {"temperature": 0.1, "switch_cost": 0.0, "unseen_classes": unseen_classes}
+        found = predict_texts(looks_unseen, texts, **how, **bias)
+        return found.labels[0, 0].item()
+
+    assert first() == first(unseen_bias=1.9) == 0
+    assert first(unseen_bias=2.1) == 1
+    # The first text is that of class 0: where class 0 was not trained with either, both are favoured alike.
+    assert first(unseen_classes=(0, 2), unseen_bias=2.1) == 0
+
+
 def test_other_texts_than_those_of_training_can_be_asked_for(looks_unseen):
     texts = torch.tensor([[0.0, 0.0, 5.0], [2.0, 0.0, 0.0]])
     prediction = predict_texts(looks_unseen, texts, temperature=0.1)

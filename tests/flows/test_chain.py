@@ -1,15 +1,21 @@
 """How flows end, without a server: the state of a flow is made from the report of its stage."""
 
 import logging
+import pickle
 from dataclasses import replace
 
 import pytest
-from prefect.states import Failed
+from prefect import flow
+from prefect.states import Completed, Failed
+from prefect.testing.utilities import prefect_test_harness
 
-from flows.chain import FLOWS, PrefectRunner, conclude
-from flows.reports import StageReport
+from flows import chain, stages
+from flows.chain import FLOWS, AllFailedError, PrefectRunner, conclude, report_of
+from flows.reports import RUN_LOG, StageReport
 from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
+from pipeline.settings import ExtractSettings
+from storage.errors import DiskFullError
 
 
 def report(*statuses):
@@ -26,7 +32,7 @@ def test_a_flow_whose_videos_all_went_well_completes():
 
 
 def test_a_flow_with_a_failed_video_completes_as_partly_failed_and_logs_why(caplog):
-    with caplog.at_level(logging.ERROR, logger="flows.chain"):
+    with caplog.at_level(logging.ERROR, logger=RUN_LOG):
         state = conclude(lambda: report("done", "failed", "skipped"))
     assert (state.is_completed(), state.name, state.message) == (True, "PartlyFailed", "1 of 3 failed")
     assert "v1: why 1" in caplog.text
@@ -35,6 +41,10 @@ def test_a_flow_with_a_failed_video_completes_as_partly_failed_and_logs_why(capl
 def test_a_flow_whose_videos_all_failed_fails():
     state = conclude(lambda: report("failed", "failed"))
     assert (state.is_failed(), state.message) == (True, "2 of 2 failed")
+    # Who calls the flow gets the reasons; the engine of a worker, which raises what it finds, says the sentence.
+    assert report_of(state) == report("failed", "failed")
+    with pytest.raises(AllFailedError, match=r"^2 of 2 failed$"):
+        state.result()
 
 
 def test_a_text_file_beside_the_videos_counts_as_neither():
@@ -57,6 +67,61 @@ def test_steps_are_tried_again_after_a_random_pause_unless_only_a_person_can_hel
     again = step.retry_condition_fn
     assert again(step, None, Failed(data=ConnectionResetError()))
     assert not again(step, None, Failed(data=DatasetError("there: no such folder. Give another.")))
+
+
+@pytest.fixture(scope="module")
+def embedded_server():
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_server")
+def test_a_batch_that_breaks_harms_no_other_and_a_full_disk_starts_no_other(monkeypatch):
+    monkeypatch.setattr(chain, "RETRIES", 0)
+    tried = []
+
+    def step(batch):
+        tried.append(batch)
+        if batch == "broken":
+            raise ZeroDivisionError
+        if batch == "no room":
+            raise DiskFullError.writing("a.parquet", "No space left on device")
+        return f"{batch} done"
+
+    @flow
+    def over(batches):
+        return PrefectRunner().map("step", step, batches)
+
+    first, second, third = over(["a", "broken", "c"])
+    assert (first, third) == ("a done", "c done")
+    assert isinstance(second, ZeroDivisionError)
+    tried.clear()
+    with pytest.raises(DiskFullError, match=r"no room to write a\.parquet"):
+        over(["a", "no room", "c"])
+    assert tried == ["a", "no room"]
+
+
+def test_ten_thousand_videos_are_a_task_run_for_every_eight(monkeypatch, tmp_path):
+    videos = [tmp_path / f"v{number:05}.mp4" for number in range(10_000)]
+    videos[0].touch()
+    made = []
+
+    def run_here(name, step):
+        def carry_out(given, **_):
+            # What crosses the border of a task: paths and settings one way, a few words for each video the other.
+            assert len(pickle.dumps((step, given))) < 20_000
+            made.append((name, len(given)))
+            return Completed(data=[VideoOutcome(video=path.stem, status="skipped") for path in given])
+
+        return carry_out
+
+    monkeypatch.setattr(PrefectRunner, "_task", staticmethod(run_here))
+    extraction = {"features": ("clip",), "weights": "random"}
+    settings = ExtractSettings(store=tmp_path / "store", videos=tuple(videos), extraction=extraction)
+    report = stages.extract(settings, PrefectRunner())
+    assert made == [("extract-features", 8)] * 1250
+    assert len(report.outcomes) == 10_000
 
 
 def test_what_a_user_can_mend_fails_the_flow_with_one_sentence():

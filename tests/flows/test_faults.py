@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,12 +79,50 @@ def test_a_video_that_hangs_the_decoder_costs_a_scheduled_run_that_video_alone(s
     states = {name: server.states(each) for each, (name, _) in zip((run, second), ended, strict=True)}
     assert "AwaitingConcurrencySlot" in states["Completed"]
     assert "AwaitingConcurrencySlot" not in states["PartlyFailed"]
+    results = server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-results"]}}})
+    assert any("| decision | it is the first model of this name |" in each["data"] for each in results)
     reasons = [
         row["reason"]
         for table in server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["retrain-videos"]}}})
         for row in json.loads(table["data"])
     ]
     assert any("the decoder hung, without a step in 5 s" in reason for reason in reasons)
+
+
+def documented_time_limit(seconds, environment):
+    """The option of docs/operations.md that limits one run, with other seconds and more in its environment."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    option, variables = re.search(r"(--job-variable) 'env=(\{.*?\})'", page).groups()
+    assert json.loads(variables) == {"FACTSEG_TIME_LIMIT_SECONDS": "600"}
+    limited = {**environment, "FACTSEG_TIME_LIMIT_SECONDS": seconds}
+    return [option, f"env={json.dumps(limited)}"]
+
+
+def test_a_run_over_its_time_limit_is_killed_with_its_hanging_decoder_and_ends_timed_out(
+    server, hanging, trained
+):
+    video, environment = hanging
+    settings = {"videos": [str(video)], "store": str(trained[0])}
+    ran = server.prefect(
+        *("deployment", "run", "segment/segment", "--params", json.dumps({"settings": settings})),
+        *documented_time_limit("30", environment),
+    )
+    run = re.search(r"UUID: (\S+)", ran.stdout)[1]
+    worker = server.process("worker").pid
+
+    def decoding():
+        started = {pid: Path(f"/proc/{pid}/cmdline") for pid in family(worker) if pid != worker}
+        words = {pid: path.read_bytes() for pid, path in started.items() if path.exists()}
+        return any(b"guard_worker" in command for command in words.values()) and list(words)
+
+    processes = wait_for(decoding, what="a process that decodes")
+    name, message = server.wait_for_end(run)
+    assert (name, "FACTSEG_TIME_LIMIT_SECONDS" in message) == ("TimedOut", True)
+    wait_for(
+        lambda: not [pid for pid in processes if Path(f"/proc/{pid}").exists()],
+        what="the end of its processes",
+        seconds=30,
+    )
 
 
 def test_a_worker_that_is_killed_takes_no_run_with_it(server, dataset, trained):

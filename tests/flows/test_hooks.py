@@ -9,6 +9,7 @@ from prefect.states import Crashed
 
 from flows import chain, hooks
 from flows.chain import FLOWS, gpu_slot
+from flows.reports import RUN_LOG
 from flows.retrain import retrain
 from pipeline import progress
 
@@ -59,7 +60,7 @@ def test_every_flow_says_in_the_log_how_it_failed_and_what_to_do(caplog):
         for flow in (*FLOWS.values(), retrain)
     )
     flow, run = SimpleNamespace(name="extract"), SimpleNamespace(name="proud-owl")
-    with caplog.at_level(logging.ERROR, logger="flows.hooks"):
+    with caplog.at_level(logging.ERROR, logger=RUN_LOG):
         hooks.note_failure(flow, run, Crashed(message="its process was killed."))
     assert "proud-owl of extract ended Crashed: its process was killed. What it stored is kept" in caplog.text
 

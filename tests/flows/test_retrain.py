@@ -1,11 +1,23 @@
 """Retraining through the command line: nothing new, something new, and a failure that changes nothing."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from flows.invoke import execute_retrain
+from pipeline.errors import DatasetError
+from pipeline.settings_operations import RetrainSettings
+from storage import atomic
+from storage.database_seal import database_problem
+from storage.errors import DiskFullError
 from storage.registry import Registry
 from storage.store import Store
 from tests.flows.conftest import dataset_options
@@ -83,6 +95,119 @@ def test_a_disk_that_fills_up_during_a_retrain_changes_nothing_and_the_next_one_
     again = factseg("retrain", *options, "--margin", "-100", "--max-class-drop", "100")
     assert again.returncode == 0, again.stderr
     assert champion(store) == 2
+
+
+def retraining(store, data):
+    return RetrainSettings.model_validate(
+        {
+            "store": store,
+            "dataset": {part: data / part for part in ("videos", "labels", "splits")}
+            | {"mapping": data / "mapping.txt", "name": "tiny"},
+            "extraction": {"features": ["clip:stride=5"], "weights": "random", "device": "cpu"},
+            "training": {"recipe": str(data / "tiny.yaml"), "epochs": 3},
+            "margin": -100,
+            "max_class_drop": 100,
+        }
+    )
+
+
+def test_labels_that_are_all_gone_are_no_quiet_night(world, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store, data = world
+    (data / "labels").rename(data / "not mounted")
+    with pytest.raises(
+        DatasetError, match="None of the 2 training videos of 'tiny' is there with its labels"
+    ):
+        execute_retrain(retraining(store, data), direct=True)
+    assert champion(store) == 1
+
+
+FILES = (
+    ("digests", r"\w+\.json"),
+    ("timelines", r"\w+\.parquet"),
+    ("store", r"catalogue\.parquet"),
+    ("features/clip", r"\.?\w+\.parquet.*"),
+    ("tables", r"extract\.parquet"),
+    ("checkpoints", r"\w+\.safetensors"),
+    (r"runs/\w+", r"model\.safetensors"),
+    (r"runs/\w+", r"curves\.parquet"),
+    (r"runs/\w+", r"manifest\.json"),
+    (r"evaluations/\w+", r"report\.html"),
+    (r"evaluations/\w+", r"manifest\.json"),
+    ("store", r"mlflow\.db\.json"),
+)
+"""Folder and name of what a retrain writes into the store, in this order."""
+
+CHANGES = ("create_model_version", "set_model_version_tag", "set_registered_model_alias")
+"""What a retrain changes in the registry's database: the challenger's version, the decision, the champion."""
+
+
+@contextmanager
+def no_room_for(folder, name):
+    """No file of a name in a folder finds room; all others do."""
+    scratch = re.compile(rf"/{folder}/\.{name}\.\w+\.part")
+    sync = atomic._sync
+
+    def full(path):
+        if scratch.search(str(path)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atomic, "_sync", full)
+        with pytest.raises(DiskFullError, match=rf"no room to write \S+/{folder}/\S*{name} \(No space left"):
+            yield
+
+
+@contextmanager
+def no_room_in_the_database(change):
+    """One kind of change of the registry finds no room in the words of SQLite as MLflow passes them on."""
+
+    def full(*_, **__):
+        raise MlflowException("(sqlite3.OperationalError) database or disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, change, full)
+        with pytest.raises(
+            DiskFullError, match=r"no room to write \S+/mlflow\.db \(database or disk is full"
+        ):
+            yield
+
+
+def test_wherever_a_retrain_finds_no_room_it_names_the_file_and_the_champion_stays(
+    world, dataset, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store, data = world
+    relabelled(data)
+    content = (dataset / "videos" / "b.mp4").read_bytes()
+    (data / "videos" / "d.mp4").write_bytes(content + (8).to_bytes(4, "big") + b"free")
+    shutil.copy(dataset / "labels" / "b.txt", data / "labels" / "d.txt")
+    (data / "splits" / "train.split1.bundle").write_text("a\nb\nd")
+    settings = retraining(store, data)
+    # Each try goes on from what the one before it stored.
+    attempts = [no_room_for(*place) for place in FILES] + [no_room_in_the_database(one) for one in CHANGES]
+    for attempt in attempts:
+        with attempt:
+            execute_retrain(settings, direct=True)
+        assert champion(store) == 1
+        assert database_problem(store / "mlflow.db") == ""
+        assert not list(store.rglob("*.part"))
+    report = execute_retrain(settings, direct=True)
+    facts = report.facts
+    assert {outcome.status for outcome in report.outcomes} == {"skipped"}
+    assert (facts["news"], facts["promoted"]) == ("1 new (d), 1 changed (a)", True)
+    assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [2, 1]
+    tags = MlflowClient(f"sqlite:///{store / 'mlflow.db'}").get_model_version("tiny", "2").tags
+    noted = json.loads(tags["factseg.decision"])
+    assert (noted["promote"], noted["champion"]) == (True, 1)
+    assert "; ".join(noted["reasons"]) == facts["decision"]
+    # What was rolled back by hand stays so, however the same challenger would be judged every night.
+    assert Registry(Store(store)).roll_back("tiny").version == 1
+    facts = execute_retrain(settings, direct=True).facts
+    assert (facts["promoted"], facts["champion"]) == (False, 1)
+    assert "version 2 led and was rolled back; `factseg promote tiny 2`" in facts["decision"]
+    assert champion(store) == 1
 
 
 def test_of_two_retrains_at_once_the_second_waits_and_finds_nothing_new(world, factseg):

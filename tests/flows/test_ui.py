@@ -1,5 +1,6 @@
 """The dashboard's server: what it shows, what it refuses, and that nothing else of the machine can be had from it."""
 
+import os
 import re
 import socket
 import subprocess
@@ -102,6 +103,21 @@ def test_runs_show_scores_intervals_and_their_report(site):
     assert f"/runs/{RUN}" in page
     assert f"/evaluations/{EVALUATION}" in page
     assert re.search(r'<td>\d+\.\d<small class="interval">\d+\.\d to \d+\.\d</small>', page)
+
+
+def test_when_a_run_was_trained_is_what_it_noted_and_not_the_time_of_a_copy(tmp_path):
+    made = make_store(tmp_path)
+    earlier, unknown = "01" * 32, "02" * 32
+    for run, moment in ((earlier, "2025-12-31T23:59:59.000+00:00"), (unknown, "")):
+        write_run(Store(made.root), key=run, evaluation=run, trained_at=moment)
+    # Files as a copy may leave them: the run that was trained last is the oldest.
+    for moment, run in enumerate((RUN, earlier, unknown)):
+        os.utime(made.root / "runs" / run / "manifest.json", (moment, moment))
+    site = TestClient(make_app(made.open()), base_url=LOCAL)
+    texts = Reader(site.get("/runs").text).texts
+    times = ["2026-02-03 04:05 UTC", "2025-12-31 23:59 UTC", "not recorded"]
+    assert [text for text in texts if text.endswith(("UTC", "recorded"))] == times
+    assert "trained 2026-02-03 04:05 UTC" in site.get(f"/runs/{RUN}").text
 
 
 def test_a_run_shows_curves_settings_and_both_conventions(site):

@@ -1,5 +1,6 @@
 """A watched folder: each video once, when it is complete, whatever else happens."""
 
+import errno
 import json
 import os
 
@@ -8,9 +9,11 @@ import pytest
 from flows import watch as watching
 from flows.reports import StageReport
 from flows.watch import Watcher, watch
+from pipeline.errors import ServerError
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import SegmentSettings
 from pipeline.settings_operations import WatchSettings
+from storage import atomic
 from storage.segments import Segment, write_segments
 from storage.store import Store
 
@@ -175,6 +178,48 @@ def test_a_full_disk_says_nothing_about_the_video_and_it_is_tried_again_after_a_
     assert watcher.look_once() == []
     clock.sleep(11)
     assert [outcome.status for outcome in watcher.look_once()] == ["done"]
+
+
+def test_results_that_find_no_room_are_written_later(world, monkeypatch):
+    folder, settings, clock, segmenter = world
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(CONTENT + name.encode())
+    sync = atomic._sync
+
+    def full(path):
+        if path.name.startswith(".a.mp4.segments.vtt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    watcher = Watcher(settings, call=segmenter, clock=clock)
+    watcher.look_once()
+    clock.sleep(11)
+    first, second = watcher.look_once()
+    assert (first.status, second.status) == ("failed", "done")
+    assert "no room to write" in first.reason
+    assert "a.mp4.segments.vtt" in first.reason
+    monkeypatch.setattr(atomic, "_sync", sync)
+    clock.sleep(1)
+    assert watcher.look_once() == []
+    clock.sleep(11)
+    assert [(outcome.video, outcome.status) for outcome in watcher.look_once()] == [("a", "done")]
+    assert len(list(settings.out.glob("*.segments.*"))) == 8
+
+
+def test_a_server_that_is_gone_for_a_while_costs_the_watcher_nothing(world):
+    folder, settings, clock, segmenter = world
+    (folder / "a.mp4").write_bytes(CONTENT)
+    gone = [ServerError("no flow can run there"), ServerError("no flow can run there")]
+
+    def call(batch):
+        if gone:
+            raise gone.pop()
+        return segmenter(batch)
+
+    outcomes = watch(settings, call=call, clock=clock, looks=12)
+    assert not gone
+    assert [outcome.status for outcome in outcomes] == ["done"]
 
 
 def test_an_interrupted_video_is_taken_up_by_the_next_watcher(world):

@@ -109,7 +109,14 @@ def key_of(row: CatalogueRow) -> BrowsedVideo:
     return video
 
 
-def write_run(store: Store, *, key: str = RUN, evaluation: str = EVALUATION, name: str = "bench") -> None:
+def write_run(
+    store: Store,
+    *,
+    key: str = RUN,
+    evaluation: str = EVALUATION,
+    name: str = "bench",
+    trained_at: str = "2026-02-03T04:05:06.789+00:00",
+) -> None:
     """A run whose data set lies in a folder of an evil name where ``name`` is empty, and its evaluation."""
     folder = store.run_folder(key)
     start_folder(folder)
@@ -134,6 +141,7 @@ def write_run(store: Store, *, key: str = RUN, evaluation: str = EVALUATION, nam
     finish_folder(
         folder,
         {
+            "trained_at": trained_at,
             "git_revision": "0123456",
             "machine": "a <machine>",
             "seconds": 1.5,

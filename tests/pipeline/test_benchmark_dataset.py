@@ -105,20 +105,20 @@ def test_every_try_can_be_trained_and_the_recipe_is_the_one_that_was_chosen(tmp_
         file.write_text(json.dumps(made))
         resolve_config(TrainingSettings(recipe=str(file)), max_segments=30)
     assert recipes["published"] == published
-    assert recipes["mv-80-weight-channels"] == read_settings_file(BENCHMARKS / "jigsaws.yaml")
+    assert recipes["stretch-04-batch-2"] == read_settings_file(BENCHMARKS / "jigsaws.yaml")
 
 
 def test_a_search_scores_the_last_weights_on_videos_held_out_and_at_the_end_as_the_benchmark_does(splits):
     held_out = {"validation_groups": ".", "batch_size": 1, "epochs": 3}
     settings = settings_of(*splits, training=held_out, score="validation")
-    row = recipe_search.run(job_of(settings, test=False))
+    row = recipe_search.run(job_of(settings, test=False), "cpu")
     last = read_curves(Store(splits[1]).run_folder(row["run"]))[-1]
     assert row["scores"] == {
         name: pytest.approx(last[f"validation {name}"], abs=0.01) for name in row["scores"]
     }
     assert sorted(row["by_epoch"]) == [1, 2, 3]
     settings = settings_of(*splits, splits=("split1",))
-    row, made = recipe_search.run(job_of(settings, test=True)), benchmark(settings).rows[0]
+    row, made = recipe_search.run(job_of(settings, test=True), "cpu"), benchmark(settings).rows[0]
     assert row["run"] == made.run
     assert row["scores"] == {name: pytest.approx(made.scores[name], abs=0.01) for name in row["scores"]}
 

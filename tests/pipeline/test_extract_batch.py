@@ -10,9 +10,14 @@ from pipeline import extract_batch as module
 from pipeline import progress
 from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
+from pipeline.extract import extract_video
 from pipeline.extract_batch import extract_batch, plan_batch
+from pipeline.extractors import ExtractorSet
 from pipeline.settings import ExtractionSettings
+from storage import atomic
+from storage.errors import DiskFullError
 from storage.features import read_features
+from tests.pipeline.test_extract import fake_extractors
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 
@@ -85,16 +90,35 @@ def test_progress_counts_frames_to_the_last(videos, tmp_path):
     assert (heard[-1].done, heard[-1].total, heard[-1].unit) == (40, 40, "frames")
 
 
-def test_a_full_disk_fails_its_video_with_a_sentence(videos, tmp_path, monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_says_nothing_about_its_video_and_ends_the_work_naming_the_file(
+    videos, tmp_path, monkeypatch
+):
+    sync = atomic._sync
 
-    monkeypatch.setattr("pipeline.extract.write_features", full)
+    def full(path):
+        if "features" in path.parts:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    with pytest.raises(
+        DiskFullError, match=r"no room to write .*/features/clip/.*\(No space left on device\)"
+    ):
+        extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert not list((tmp_path / "store" / "features").rglob("*.parquet"))
+    monkeypatch.undo()
+    outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert [one.status for one in outcomes] == ["done", "done"]
+
+
+def test_a_share_that_is_gone_for_a_moment_fails_its_video_with_a_sentence(videos, tmp_path, monkeypatch):
+    def gone(*_args, **_kwargs):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pipeline.extract.write_features", gone)
     outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
     assert [one.status for one in outcomes] == ["failed", "failed"]
-    assert outcomes[0].reason.endswith(
-        "No space left on device. Check the disk, then run the same command again."
-    )
+    assert outcomes[0].reason.endswith("Input/output error. Check the disk, then run the same command again.")
 
 
 def test_weights_that_cannot_be_had_are_an_error_at_once(tmp_path, monkeypatch):
@@ -121,6 +145,23 @@ def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path
     made = [sorted((tmp_path / name / "features" / "clip").glob("*.parquet")) for name in ("one", "several")]
     assert [file.name for file in made[0]] == [file.name for file in made[1]]
     assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+
+
+def test_videos_are_spread_over_the_devices(videos, tmp_path, monkeypatch):
+    """Each device has networks of its own, and works while the other does."""
+    teams = [fake_extractors("clip:stride=16") for _ in range(2)]
+    sets = tuple(ExtractorSet(extractors=tuple(extractors)) for _, extractors in teams)
+    monkeypatch.setattr(module, "shared_extractors", lambda _extraction, _store: sets)
+    both = threading.Barrier(2, timeout=60)
+
+    def extract_beside_the_other(*args, **options):
+        both.wait()
+        return extract_video(*args, **options)
+
+    monkeypatch.setattr(module, "extract_video", extract_beside_the_other)
+    outcomes = extract(videos, tmp_path / "store", "a.mp4", "b.mp4")
+    assert [one.status for one in outcomes] == ["done", "done"]
+    assert [networks.built for networks, _ in teams] == [["clip/ViT-B-32"]] * 2
 
 
 def test_stopping_several_workers_leaves_nothing_half_written(videos, tmp_path, monkeypatch):

@@ -7,10 +7,18 @@ import torch
 from pipeline import predictions
 from pipeline.errors import SettingsError
 from pipeline.extractors import ExtractorSet, load_i3d
-from pipeline.predictions import class_names_of, predict_classes, read_class_names, top_classes
+from pipeline.predictions import (
+    class_names_of,
+    mean_features,
+    predict_classes,
+    read_class_names,
+    top_classes,
+)
 from pipeline.settings import ExtractionSettings
 from pipeline.weights import ResolvedWeights, random_weights
+from storage.features import write_features
 from tests.pipeline.test_extract import FakeI3D, fake_extractors
+from tests.storage.samples import METADATA, rows
 
 CPU = torch.device("cpu")
 NAMES = "".join(f"class of number {index}\n" for index in range(400))
@@ -68,6 +76,14 @@ def test_videos_are_seen_by_their_stored_features(h264, tmp_path, monkeypatch):
     (seen,) = predict_classes([h264, tmp_path / "gone.mp4"], **see)
     assert (seen.video, seen.profile, seen.random_weights) == ("square", "i3d-rgb:stride=16", True)
     assert len(seen.classes) == 5
+
+
+def test_the_mean_is_that_of_all_steps_also_across_a_long_pause(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "_CHUNK_STEPS", 4)
+    features = rows(11, 3)
+    with write_features(tmp_path / "f.parquet", width=3, metadata=METADATA, packing="exact") as writer:
+        writer.append(np.array([0, 1, 2, *range(5000, 5008)], np.float64), features)
+    np.testing.assert_allclose(mean_features(tmp_path / "f.parquet"), features.mean(axis=0), rtol=1e-6)
 
 
 def test_names_come_from_beside_the_weights_unless_given(tmp_path, monkeypatch):

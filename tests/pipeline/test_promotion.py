@@ -1,5 +1,7 @@
 """Who becomes champion, as a table, and in a real registry."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.promotion import DECIDING_SCORE, decide, promote_if_better
@@ -21,6 +23,13 @@ def entry(version, f1, test="t"):
         (entry(1, 50), entry(2, 50), False, "f1@50 50.0 against 50.0 of version 2"),
         (entry(1, 51), entry(2, 50), True, "f1@50 51.0 against 50.0 of version 2"),
         (entry(1, 50), entry(1, 50), False, "it already was"),
+        (
+            replace(entry(2, 99), rolled_back=True),
+            entry(1, 50),
+            False,
+            "`factseg promote tea 2` gives it the lead",
+        ),
+        (replace(entry(1, 50), rolled_back=True), entry(1, 50), False, "it already was"),
         (entry(2, 1, "other"), entry(1, 99), True, "changed since version 1"),
         (entry(1, 99, "other"), entry(2, 1), False, "are older than those of version 2"),
     ],

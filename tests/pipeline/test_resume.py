@@ -24,6 +24,8 @@ EVERYTHING = {
     "batch_size": 1,
     "validation_groups": "[ab]|c",
     "ema": 0.5,
+    "channel_jitter": 0.1,
+    "time_stretch": 0.2,
     "schedule": "cosine",
     "warmup_epochs": 1,
     "checkpoint_steps": 1,

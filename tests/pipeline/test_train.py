@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +45,8 @@ def test_a_run_folder_has_model_curves_settings_and_the_manifest_last(tiny, tiny
     assert sorted(facts["videos"]) == list(TRAIN)
     assert facts["labels"]["a"] == file_digest(tiny.root / "labels" / "a.txt")
     assert len(facts["notices"]) == 2
+    ended = datetime.fromtimestamp(last.stat().st_mtime, UTC)
+    assert abs(datetime.fromisoformat(facts["trained_at"]) - ended) < timedelta(minutes=1)
 
 
 def test_the_loss_falls_epoch_by_epoch_and_is_kept(tiny_store, tiny_run):

@@ -154,6 +154,34 @@ def test_without_standardisation_nothing_is_kept_of_whose_it_would_have_been(tin
     assert model.standardisation.over == "training"
 
 
+def test_both_standardisations_lie_side_by_side(tiny, own_store):
+    settings = tiny.settings(own_store, epochs=1, standardize_over="both")
+    model = load_model(Store(own_store).run_folder(train(settings).run), device=torch.device("cpu"))
+    rows = np.random.default_rng(0).standard_normal((9, 1536)).astype(np.float32)
+    made = model.standardisation.apply(rows).numpy()
+    mean, scale = (part.numpy() for part in (model.standardisation.mean_D, model.standardisation.scale_D))
+    own = (rows - rows.mean(0)) / rows.std(0)
+    np.testing.assert_allclose(
+        made, np.concatenate([(rows - mean) / scale, own], axis=1), rtol=1e-4, atol=1e-4
+    )
+    assert mean.any()
+    assert len(model.predict(rows).labels_T) == 9
+    run = train(tiny.settings(own_store, epochs=1)).run
+    with pytest.raises(SettingsError, match="side by side"):
+        train(tiny.settings(own_store, epochs=1, standardize_over="both", init=run))
+
+
+def test_training_videos_are_changed_at_random_where_it_is_asked_for(tiny, own_store):
+    plain, jittered, stretched = (
+        train(tiny.settings(own_store, epochs=2, **changes)).run
+        for changes in ({}, {"channel_jitter": 0.1}, {"time_stretch": 0.3})
+    )
+    assert len({plain, jittered, stretched}) == 3
+    found = [losses(own_store, run) for run in (plain, jittered, stretched)]
+    assert found[0] != found[1]
+    assert found[0] != found[2]
+
+
 def test_half_precision_and_averaged_weights_learn_too(tiny, own_store):
     run = train(tiny.settings(own_store, epochs=12, precision="bfloat16", ema=0.5, optimizer="adamw")).run
     found = losses(own_store, run)

@@ -1,10 +1,18 @@
+import errno
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from storage.errors import MissingArtefactError
+from storage import atomic
+from storage.database_seal import database_problem
+from storage.errors import DiskFullError, MissingArtefactError
 from storage.registry import Registry
 from storage.store import Store
 
@@ -77,9 +85,18 @@ def test_a_rollback_gives_the_lead_back_step_by_step(store):
     assert Registry(store).roll_back("rolled") == second
     assert Registry(store).champion("rolled") == second
     assert registry.roll_back("rolled") == first
+    assert {entry.version: entry.rolled_back for entry in registry.versions("rolled")} == {
+        1: False,
+        2: True,
+        3: True,
+    }
     with pytest.raises(MissingArtefactError, match="nothing to go back to"):
         registry.roll_back("rolled")
     assert Registry(store).champion("rolled") == first
+    # Who gives the lead back by hand takes the mark away.
+    registry.promote(registry.version("rolled", 3))
+    assert Registry(store).champion("rolled") == third
+    assert [entry.version for entry in registry.versions("rolled") if entry.rolled_back] == [2]
 
 
 def test_rolling_back_an_unknown_model_or_version_names_what_there_is(store):
@@ -120,3 +137,56 @@ def test_a_full_disk_is_named_with_the_remedy_and_the_champion_stays(store):
     assert [entry.version for entry in Registry(store).versions("led-full")] == [1]
     assert Registry(store).champion("led-full").version == 1
     assert register(registry, "led-full", run=OTHER_RUN).version == 2
+
+
+def test_a_champion_that_could_not_be_noted_is_not_made(store, monkeypatch):
+    registry = Registry(store)
+    first, second = register(registry, "noted"), register(registry, "noted", run=OTHER_RUN)
+    registry.promote(first)
+    before = store.tracking_database.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(DiskFullError, match=r"no room to write .*mlflow\.db\.json"):
+        registry.promote(second)
+    monkeypatch.undo()
+    assert store.tracking_database.read_bytes() == before
+    assert database_problem(store.tracking_database) == ""
+    assert Registry(store).champion("noted") == first
+
+
+def test_what_a_broken_change_left_in_the_database_is_noted_too(store, monkeypatch):
+    registry = Registry(store)
+    first, second = register(registry, "cut short"), register(registry, "cut short", run=OTHER_RUN)
+    registry.promote(first)
+    full = MlflowException("(sqlite3.OperationalError) database or disk is full")
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(DiskFullError, match=r"no room to write .*mlflow\.db "):
+        registry.promote(second)
+    monkeypatch.undo()
+    assert database_problem(store.tracking_database) == ""
+    assert Registry(store).champion("cut short") == first
+    # It led all the time, so there is nothing to go back to, and once the other one leads there is one step.
+    with pytest.raises(MissingArtefactError, match="nothing to go back to"):
+        Registry(store).roll_back("cut short")
+    registry.promote(second)
+    assert registry.roll_back("cut short") == first
+    with pytest.raises(MissingArtefactError, match="nothing to go back to"):
+        registry.roll_back("cut short")
+
+
+def test_a_database_that_somebody_else_changed_is_not_vouched_for_by_a_change_of_nothing(tmp_path):
+    registry = Registry(Store(tmp_path))
+    first = register(registry)
+    registry.promote(first)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("CREATE TABLE other (name TEXT)")
+    registry.promote(first)
+    assert "not what factseg last wrote" in database_problem(tmp_path / "mlflow.db")
+
+
+def test_whoever_only_asks_for_the_champion_needs_no_room(store, monkeypatch):
+    registry = Registry(store)
+    registry.promote(register(registry, "asked"))
+    (store.root / "champions.json").unlink(missing_ok=True)
+    monkeypatch.setattr(atomic, "_sync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    assert Registry(store).champion("asked").run == RUN
+    assert not (store.root / "champions.json").exists()
