@@ -6,6 +6,7 @@ Y target of an attention. Attribute names are those of published checkpoints (FA
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +144,8 @@ class SCADecoder(nn.Module):
     def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
         """Tokens of width H that have attended to the memory, whose width is H too."""
         # What layers read does not change from one to the next, so one product maps it for all of them.
-        _, key_maps, value_maps = zip(*(layer.multihead_attn.maps() for layer in self.layers), strict=True)
+        attentions = [cast("SCALayer", layer).multihead_attn for layer in self.layers]
+        _, key_maps, value_maps = zip(*(attention.maps() for attention in attentions), strict=True)
         keys = map_for_all(add_position(memory.features, memory.position), key_maps)
         values = map_for_all(memory.features, value_maps)
         for layer, key_BXA, value_BXA in zip(self.layers, keys, values, strict=True):

@@ -8,7 +8,6 @@ multiplies is the matrix product that every device is fastest at, at every dilat
 to the steps it reaches: gathering the taps for one product took a quarter of a training step on an H200.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -48,25 +47,22 @@ class DilatedConv(nn.Conv1d):
 
 
 def join_convolutions(
-    convolutions: Sequence[DilatedConv], fusion: PointConv
+    far: DilatedConv, near: DilatedConv, fusion: PointConv
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Kernel, bias and shifts, as :func:`sum_of_taps` takes them, of a map of two convolutions' joined outputs.
 
     Nothing lies between them that is not linear, so both convolutions and the map are one convolution of five steps:
     five products in place of eight, and the convolutions' outputs are never built.
     """
-    far, near = convolutions
     width, groups = far.out_channels, far.groups
-    kernel_CKGOI = torch.stack([conv.weight for conv in convolutions]).view(
-        2, groups, -1, far.weight.shape[1], TAPS
-    )
+    kernel_CKGOI = torch.stack([far.weight, near.weight]).view(2, groups, -1, far.weight.shape[1], TAPS)
     fusion_FCGO = fusion.weight.view(width, 2, groups, -1)
     joined_CKFI = torch.einsum("fcgo,cgoik->ckfgi", fusion_FCGO, kernel_CKGOI).flatten(3)
     (far_first, far_own, far_last), (near_first, near_own, near_last) = (
         part.unbind() for part in joined_CKFI
     )
     kernel_KFI = torch.stack([far_first, near_first, far_own + near_own, near_last, far_last])
-    biases = torch.cat([cast("Tensor", conv.bias) for conv in convolutions])
+    biases = torch.cat([cast("Tensor", far.bias), cast("Tensor", near.bias)])
     bias = nn.functional.linear(biases, fusion.weight.flatten(1), fusion.bias)
     shifts = far.shifts[0], near.shifts[0], 0, near.shifts[2], far.shifts[2]
     return kernel_KFI, bias, shifts
@@ -81,7 +77,7 @@ def sum_of_taps(
         # A function of its own is not on autocast's list: it multiplies in the type of its input.
         x_BTF = x_BTF.to(torch.get_autocast_dtype(device))
     kernel_KFI = kernel_KFI.to(x_BTF.dtype, memory_format=torch.contiguous_format).contiguous()
-    out_BTF: Tensor = _SumOfTaps.apply(x_BTF, kernel_KFI, bias.to(x_BTF.dtype), shifts, groups)
+    out_BTF: Tensor = _SumOfTaps.apply(x_BTF, kernel_KFI, bias.to(x_BTF.dtype), (shifts, groups))
     return out_BTF
 
 
@@ -89,16 +85,16 @@ class _SumOfTaps(torch.autograd.Function):
     """Keeps the input and the kernel alone for the backward pass."""
 
     @staticmethod
-    def forward(  # noqa: D102 - see sum_of_taps
+    def forward(
         ctx: Any,  # noqa: ANN401 - torch's context has no type
         x_BTF: Tensor,
         kernel_KFI: Tensor,
         bias: Tensor,
-        shifts: tuple[int, ...],
-        groups: int,
+        layout: tuple[tuple[int, ...], int],
     ) -> Tensor:
+        """See :func:`sum_of_taps`; the layout is shifts and groups."""
         ctx.save_for_backward(x_BTF, kernel_KFI)
-        ctx.shifts, ctx.groups = shifts, groups
+        ctx.shifts, ctx.groups = shifts, groups = layout
         x_ZTI, kernel_KZOI = _grouped(x_BTF, groups), _per_video(kernel_KFI, x_BTF, groups)
         own = shifts.index(0)
         if groups == 1:
@@ -134,7 +130,7 @@ class _SumOfTaps(torch.autograd.Function):
             # A product with ones takes half the time of a sum over rows on an H200.
             rows_RF = grad_BTF.reshape(-1, grad_BTF.shape[2])
             grad_bias = torch.mv(rows_RF.T, rows_RF.new_ones(len(rows_RF)))
-        return grad_x, grad_kernel, grad_bias, None, None
+        return grad_x, grad_kernel, grad_bias, None
 
 
 def _grouped(x_BTF: Tensor, groups: int) -> Tensor:

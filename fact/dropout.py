@@ -21,10 +21,14 @@ class Dropout(nn.Dropout):
         return x * keep_mask(x, self.p)
 
     def add(self, x: Tensor, update: Tensor) -> Tensor:
-        """``x`` and the update that is dropped out."""
-        if self._is_torchs(update):
-            return x + nn.functional.dropout(update, self.p, self.training)
-        return torch.addcmul(x, update, keep_mask(update, self.p))
+        """``x`` plus the update that is dropped out, whose memory may be used for the sum."""
+        if not self._is_torchs(update):
+            return torch.addcmul(x, update, keep_mask(update, self.p))
+        update = nn.functional.dropout(update, self.p, self.training)
+        if torch.is_grad_enabled() or update.dtype != x.dtype:
+            return x + update
+        # Fresh memory of a long video costs a CPU several times what the sum does.
+        return update.add_(x)
 
     def _is_torchs(self, x: Tensor) -> bool:
         return not self.training or self.p == 0 or x.device.type != "cpu"

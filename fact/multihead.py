@@ -41,12 +41,14 @@ class MultiheadAttention(nn.MultiheadAttention):
         """As :meth:`forward`, of keys and values that went through their maps."""
         query_BYA = nn.functional.linear(query_BYA, *self.maps()[0])
         rate = self.dropout if self.training else 0.0
-        taken_BEYW = _attend(*map(self._by_head, (query_BYA, key_BXA, value_BXA)), valid_BX, rate=rate)
+        query_BEYW, key_BEXW, value_BEXW = map(self._by_head, (query_BYA, key_BXA, value_BXA))
+        taken_BEYW = _attend(query_BEYW, key_BEXW, value_BEXW, valid_BX, rate=rate)
         out_BYA: Tensor = self.out_proj(taken_BEYW.transpose(1, 2).flatten(2))
         return out_BYA
 
     def _by_head(self, x_BXA: Tensor) -> Tensor:
-        return x_BXA.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        num_heads: int = self.num_heads
+        return x_BXA.reshape(*x_BXA.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def _attend(
@@ -64,13 +66,12 @@ def _attend(
         absent_BX = torch.zeros_like(valid_BX, dtype=logits_BEYX.dtype).masked_fill(~valid_BX, float("-inf"))
         logits_BEYX = logits_BEYX + absent_BX[:, None, None]
     weights_BEYX = logits_BEYX.softmax(-1)
-    return (weights_BEYX * keep_mask(weights_BEYX, rate)) @ value_BEXW
+    taken_BEYW: Tensor = (weights_BEYX * keep_mask(weights_BEYX, rate)) @ value_BEXW
+    return taken_BEYW
 
 
 def map_for_all(x_BXD: Tensor, maps: Sequence[Map]) -> tuple[Tensor, ...]:
     """``x`` by several linear maps of one width in one product, (B, X, A) each."""
     weights, biases = zip(*maps, strict=True)
-    mapped_BXLA = nn.functional.linear(x_BXD, torch.cat(weights), torch.cat(biases)).unflatten(
-        -1, (len(maps), -1)
-    )
-    return mapped_BXLA.unbind(-2)
+    mapped_BXA = nn.functional.linear(x_BXD, torch.cat(weights), torch.cat(biases))
+    return mapped_BXA.chunk(len(maps), dim=-1)

@@ -83,7 +83,7 @@ class _Recurrence(torch.autograd.Function):
     """States of a GRU, (X, D, B, W), of what its input adds to the gates; all directions at once."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, inputs_XDBG: Tensor, recurrent_DGW: Tensor, bias_DG: Tensor) -> Tensor:  # noqa: ANN401 - torch's context has no type
         """Entry after entry; what the backward pass needs of each is kept."""
         width = recurrent_DGW.shape[2]
@@ -103,9 +103,9 @@ class _Recurrence(torch.autograd.Function):
         return states_XDBW
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad_XDBW: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - as above
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_XDBW: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # noqa: ANN401 - as above
         """Only what depends on the next entry is computed entry by entry; weights take all entries in one product."""
         gates_XDBG, news_XDBW, states_XDBW, recurrent_DGW = ctx.saved_tensors
         reset, update, new = gates_XDBG.chunk(3, dim=-1)
@@ -113,7 +113,7 @@ class _Recurrence(torch.autograd.Function):
         slope_new = (1 - update) * (1 - new.square())
         slope_reset = slope_new * news_XDBW * reset * (1 - reset)
         slope_update = (before - new) * update * (1 - update)
-        slopes = torch.cat([slope_reset, slope_update, slope_new * reset], dim=-1).unflatten(-1, (3, -1))
+        slopes = torch.stack([slope_reset, slope_update, slope_new * reset], dim=-2)
         grads_XDB1W = torch.empty_like(grad_XDBW)[..., None, :]
         recurrents = torch.empty_like(slopes)
         carried_DBW = torch.zeros_like(grad_XDBW[0])

@@ -4,6 +4,8 @@ Axes: B batch, T steps, D input width, F inner width, H output width. Attribute 
 checkpoints (FACT.md section 11).
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -97,7 +99,10 @@ class MSTCN2(nn.Module):
         layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
         for i, (far, near, fusion) in enumerate(layers):
             x_BTF = zero_padding(x_BTF, valid_BT)
-            update_BTF = torch.relu_(sum_of_taps(x_BTF, *join_convolutions((far, near), fusion)))
+            joined = join_convolutions(
+                cast("DilatedConv", far), cast("DilatedConv", near), cast("PointConv", fusion)
+            )
+            update_BTF = torch.relu_(sum_of_taps(x_BTF, *joined))
             x_BTF = x_BTF + update_BTF if i == last else self.dropout.add(x_BTF, update_BTF)
         out_BTH: Tensor = self.conv_out(x_BTF)
         return out_BTH
