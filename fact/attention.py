@@ -5,12 +5,14 @@ Y target of an attention. Attribute names are those of published checkpoints (FA
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from fact.dropout import Dropout
+from fact.multihead import MultiheadAttention, map_for_all
 from fact.positions import add_position
 from fact.recurrent import run_gru
 
@@ -54,18 +56,16 @@ class SALayer(FeedForward):
 
     def __init__(self, width: int, *, heads: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__(width, feedforward_dim=feedforward_dim, dropout=dropout)
-        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.multihead_attn = MultiheadAttention(width, heads, dropout=dropout)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, tokens_BMA: Tensor, *, position: Tensor | None, padding_BM: Tensor | None) -> Tensor:
+    def forward(self, tokens_BMA: Tensor, *, position: Tensor | None, valid_BM: Tensor | None) -> Tensor:
         """Tokens that have seen each other, (B, M, A)."""
         query = add_position(tokens_BMA, position)
-        attended, _ = self.multihead_attn(
-            query, query, tokens_BMA, key_padding_mask=padding_BM, need_weights=False
-        )
-        tokens_BMA = self.norm1(tokens_BMA + self.dropout(attended))
-        out: Tensor = self.norm2(tokens_BMA + self.dropout(self.feed_forward(tokens_BMA)))
+        attended = self.multihead_attn(query, query, tokens_BMA, valid_BM)
+        tokens_BMA = self.norm1(self.dropout.add(tokens_BMA, attended))
+        out: Tensor = self.norm2(self.dropout.add(tokens_BMA, self.feed_forward(tokens_BMA)))
         return out
 
 
@@ -76,32 +76,31 @@ class SCALayer(FeedForward):
         self, width: int, *, memory_dim: int, heads: int, feedforward_dim: int, dropout: float
     ) -> None:
         super().__init__(width, feedforward_dim=feedforward_dim, dropout=dropout)
-        self.self_attn = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(
-            width, heads, dropout=dropout, batch_first=True, kdim=memory_dim, vdim=memory_dim
-        )
+        self.self_attn = MultiheadAttention(width, heads, dropout=dropout)
+        self.multihead_attn = MultiheadAttention(width, heads, dropout=dropout, memory_dim=memory_dim)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
 
     def forward(
-        self, tokens_BMA: Tensor, *, position: Tensor | None, padding_BM: Tensor | None, memory: Sequence
+        self, tokens: Sequence, *, key_BXA: Tensor, value_BXA: Tensor, valid_BX: Tensor | None
     ) -> Tensor:
-        """Tokens that have seen each other and the steps, (B, M, A)."""
+        """Tokens that have seen each other and the steps, (B, M, A).
+
+        Args:
+            tokens: of width A.
+            key_BXA: the steps by this layer's own map of keys.
+            value_BXA: the steps by its map of values.
+            valid_BX: False on padded steps.
+        """
+        tokens_BMA, position = tokens.features, tokens.position
         query = add_position(tokens_BMA, position)
-        attended, _ = self.self_attn(
-            query, query, tokens_BMA, key_padding_mask=padding_BM, need_weights=False
-        )
-        tokens_BMA = self.norm1(tokens_BMA + self.dropout(attended))
-        attended, _ = self.multihead_attn(
-            add_position(tokens_BMA, position),
-            add_position(memory.features, memory.position),
-            memory.features,
-            key_padding_mask=memory.padding,
-            need_weights=False,
-        )
-        tokens_BMA = self.norm2(tokens_BMA + self.dropout(attended))
-        out: Tensor = self.norm3(tokens_BMA + self.dropout(self.feed_forward(tokens_BMA)))
+        attended = self.self_attn(query, query, tokens_BMA, tokens.valid)
+        tokens_BMA = self.norm1(self.dropout.add(tokens_BMA, attended))
+        query = add_position(tokens_BMA, position)
+        attended = self.multihead_attn.take(query, key_BXA, value_BXA, valid_BX)
+        tokens_BMA = self.norm2(self.dropout.add(tokens_BMA, attended))
+        out: Tensor = self.norm3(self.dropout.add(tokens_BMA, self.feed_forward(tokens_BMA)))
         return out
 
 
@@ -123,7 +122,7 @@ class SADecoder(nn.Module):
         del memory
         x_BMA = tokens.features
         for layer in self.layers:
-            x_BMA = layer(x_BMA, position=tokens.position, padding_BM=tokens.padding)
+            x_BMA = layer(x_BMA, position=tokens.position, valid_BM=tokens.valid)
         out: Tensor = self.out_linear(x_BMA)
         return out
 
@@ -144,10 +143,15 @@ class SCADecoder(nn.Module):
 
     def forward(self, tokens: Sequence, memory: Sequence) -> Tensor:
         """Tokens of width H that have attended to the memory, whose width is H too."""
-        x_BMA = tokens.features
-        for layer in self.layers:
-            x_BMA = layer(x_BMA, position=tokens.position, padding_BM=tokens.padding, memory=memory)
-        out: Tensor = self.out_linear(self.norm(x_BMA))
+        # What layers read does not change from one to the next, so one product maps it for all of them.
+        attentions = [cast("SCALayer", layer).multihead_attn for layer in self.layers]
+        _, key_maps, value_maps = zip(*(attention.maps() for attention in attentions), strict=True)
+        keys = map_for_all(add_position(memory.features, memory.position), key_maps)
+        values = map_for_all(memory.features, value_maps)
+        for layer, key_BXA, value_BXA in zip(self.layers, keys, values, strict=True):
+            x_BMA = layer(tokens, key_BXA=key_BXA, value_BXA=value_BXA, valid_BX=memory.valid)
+            tokens = replace(tokens, features=x_BMA)
+        out: Tensor = self.out_linear(self.norm(tokens.features))
         return out
 
 
@@ -186,13 +190,31 @@ class CrossBranchAttention(nn.Module):
 
     def forward(self, source: Sequence, target: Sequence) -> tuple[Tensor, Tensor]:
         """Updated targets (B, Y, out) and the attention logits (B, Y, X); padded sources carry no weight."""
-        key_BXH = self.X_K(add_position(source.features, source.position))
-        query_BYH = self.Y_Q(add_position(target.features, target.position))
-        logits_BYX = torch.bmm(query_BYH, key_BXH.transpose(1, 2)) / math.sqrt(key_BXH.shape[-1])
+        logits_BYX = self._logits(
+            add_position(source.features, source.position), add_position(target.features, target.position)
+        )
         seen_BYX = logits_BYX
         if source.padding is not None:
             seen_BYX = logits_BYX.masked_fill(source.padding[:, None], -math.inf)
-        taken_BYH = torch.bmm(seen_BYX.softmax(-1), self.X_V(source.features))
+        taken_BYH = self._take(seen_BYX.softmax(-1), source.features)
         joined = self.dropout(torch.cat([target.features, taken_BYH], dim=-1))
         out: Tensor = self.Y_W(joined)
         return out, logits_BYX
+
+    def _logits(self, x_BXH: Tensor, y_BYH: Tensor) -> Tensor:
+        """X_K(x) . Y_Q(y) / sqrt(H), (B, Y, X); both matrices map the shorter side, of which there are few."""
+        scale = self.X_K.out_features**-0.5
+        if x_BXH.shape[1] > y_BYH.shape[1]:
+            query_BYH = self.Y_Q(y_BYH)
+            bias_BY1 = (query_BYH @ self.X_K.bias)[..., None]
+            return torch.baddbmm(bias_BY1, query_BYH @ self.X_K.weight, x_BXH.mT, beta=scale, alpha=scale)
+        key_BXH = self.X_K(x_BXH)
+        bias_B1X = (key_BXH @ self.Y_Q.bias)[:, None]
+        return torch.baddbmm(bias_B1X, y_BYH, (key_BXH @ self.Y_Q.weight).mT, beta=scale, alpha=scale)
+
+    def _take(self, weights_BYX: Tensor, x_BXH: Tensor) -> Tensor:
+        """Weighted means of X_V(x), (B, Y, H); a mean of the mapped is the mean mapped."""
+        if x_BXH.shape[1] > weights_BYX.shape[1]:
+            mapped_BYH: Tensor = self.X_V(torch.bmm(weights_BYX, x_BXH))
+            return mapped_BYH
+        return torch.bmm(weights_BYX, self.X_V(x_BXH))

@@ -16,17 +16,32 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape of the input."""
-        if not self.training or self.p == 0 or x.device.type != "cpu":
+        if self._is_torchs(x):
             return nn.functional.dropout(x, self.p, self.training)
-        return x * _keep(x, dropped=round(self.p * 2**_BITS))
+        return x * keep_mask(x, self.p)
+
+    def add(self, x: Tensor, update: Tensor) -> Tensor:
+        """``x`` plus the update that is dropped out, whose memory may be used for the sum."""
+        if not self._is_torchs(update):
+            return torch.addcmul(x, update, keep_mask(update, self.p))
+        update = nn.functional.dropout(update, self.p, self.training)
+        if torch.is_grad_enabled() or update.dtype != x.dtype:
+            return x + update
+        # Fresh memory of a long video costs a CPU several times what the sum does.
+        return update.add_(x)
+
+    def _is_torchs(self, x: Tensor) -> bool:
+        return not self.training or self.p == 0 or x.device.type != "cpu"
 
 
-def _keep(x: Tensor, *, dropped: int) -> Tensor:
-    """0 for ``dropped`` of 65536 elements on average, else the scale that keeps the mean; shape of ``x``."""
+def keep_mask(x: Tensor, rate: float) -> Tensor:
+    """0 for this part of the elements on average, else the scale that keeps the mean; shape and type of ``x``."""
+    dropped = round(rate * 2**_BITS)
     if dropped == 2**_BITS:
         return torch.zeros_like(x)
     words = torch.empty(-(-x.numel() // _PER_WORD), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    scale = 2**_BITS / (2**_BITS - dropped)
-    kept: Tensor = bits >= dropped - 2 ** (_BITS - 1)
-    return kept.to(x.dtype).mul_(scale)
+    kept = torch.empty_like(bits, dtype=x.dtype)
+    # Written as numbers at once: a mask of bools is slow to make and slow to multiply by on a CPU.
+    torch.ge(bits, dropped - 2 ** (_BITS - 1), out=kept)
+    return kept.mul_(2**_BITS / (2**_BITS - dropped))

@@ -42,4 +42,5 @@ def mask_time(
     start_BK = (draws_2BK[1] * (lengths_B1 - span_BK)).long()
     step_T = torch.arange(num_steps, device=features_BTD.device)
     inside_BKT = (step_T >= start_BK[..., None]) & (step_T < (start_BK + span_BK)[..., None])
-    return features_BTD.masked_fill(inside_BKT.any(1)[..., None], 0)
+    # A product, because a CPU fills by a mask one element at a time.
+    return features_BTD * (~inside_BKT.any(1)[..., None]).to(features_BTD.dtype)

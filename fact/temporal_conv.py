@@ -4,16 +4,19 @@ Axes: B batch, T steps, D input width, F inner width, H output width. Attribute 
 checkpoints (FACT.md section 11).
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from fact.convolution import DilatedConv, PointConv
+from fact.convolution import DilatedConv, PointConv, join_convolutions, sum_of_taps
 from fact.dropout import Dropout
 
 
-def zero_padding(x: Tensor, padding: Tensor | None) -> Tensor:
-    """``x`` with the padded entries zero; None means that nothing is padded."""
-    return x if padding is None else x.masked_fill(padding, 0)
+def zero_padding(x_BTF: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """``x`` with the padded steps zero, which hold finite numbers; None means that nothing is padded."""
+    # A product, because a CPU fills by a mask one element at a time.
+    return x_BTF if valid_BT is None else x_BTF * valid_BT[..., None].to(x_BTF.dtype)
 
 
 class DilatedResidualLayer(nn.Module):
@@ -28,8 +31,8 @@ class DilatedResidualLayer(nn.Module):
 
     def forward(self, x_BTF: Tensor) -> Tensor:
         """Same shape as the input, (B, T, F)."""
-        update_BTF = self.conv_1x1(torch.relu(self.conv_dilated(x_BTF)))
-        x_BTF = x_BTF + self.dropout(update_BTF)
+        update_BTF = self.conv_1x1(torch.relu_(self.conv_dilated(x_BTF)))
+        x_BTF = self.dropout.add(x_BTF, update_BTF)
         return x_BTF if self.norm is None else self.norm(x_BTF)
 
 
@@ -57,10 +60,9 @@ class MSTCN(nn.Module):
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        padding_BT1 = None if valid_BT is None else ~valid_BT[..., None]
         x_BTF = x_BTD if self.conv_1x1 is None else self.conv_1x1(x_BTD)
         for layer in self.layers:
-            x_BTF = layer(zero_padding(x_BTF, padding_BT1))
+            x_BTF = layer(zero_padding(x_BTF, valid_BT))
         out_BTH: Tensor = self.conv_out(x_BTF)
         return out_BTH
 
@@ -92,13 +94,15 @@ class MSTCN2(nn.Module):
 
     def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
-        padding_BT1 = None if valid_BT is None else ~valid_BT[..., None]
         x_BTF = x_BTD if self.conv_1x1_in is None else self.conv_1x1_in(x_BTD)
         last = len(self.conv_fusion) - 1
         layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
         for i, (far, near, fusion) in enumerate(layers):
-            x_BTF = zero_padding(x_BTF, padding_BT1)
-            update_BTF = torch.relu(fusion(torch.cat([far(x_BTF), near(x_BTF)], dim=-1)))
-            x_BTF = x_BTF + (update_BTF if i == last else self.dropout(update_BTF))
+            x_BTF = zero_padding(x_BTF, valid_BT)
+            joined = join_convolutions(
+                cast("DilatedConv", far), cast("DilatedConv", near), cast("PointConv", fusion)
+            )
+            update_BTF = torch.relu_(sum_of_taps(x_BTF, *joined))
+            x_BTF = x_BTF + update_BTF if i == last else self.dropout.add(x_BTF, update_BTF)
         out_BTH: Tensor = self.conv_out(x_BTF)
         return out_BTH

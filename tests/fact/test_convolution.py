@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from fact.convolution import DilatedConv, PointConv
+from fact.convolution import DilatedConv, PointConv, join_convolutions, sum_of_taps
 
 layouts = pytest.mark.parametrize(
     ("num_steps", "dilation", "groups"), [(9, 1, 1), (9, 4, 1), (9, 2, 4), (3, 64, 2), (1, 1, 1)]
@@ -81,3 +81,24 @@ def test_a_point_convolution_is_that_of_torch():
     theirs = nn.Conv1d(5, 3, 1).double()
     theirs.load_state_dict(ours.state_dict())
     torch.testing.assert_close(*both(ours, theirs, torch.randn(2, 7, 5, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 20])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_joined_convolutions_are_those_of_torch_one_after_the_other(num_steps, groups):
+    torch.manual_seed(0)
+    pairs = [pair_of(dilation, groups) for dilation in (8, 2)]
+    ours, theirs = PointConv(16, 8).double(), nn.Conv1d(16, 8, 1).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, num_steps, 8, dtype=torch.float64, requires_grad=True)
+    found = sum_of_taps(x, *join_convolutions(pairs[0][0], pairs[1][0], ours))
+    joined = torch.cat([conv(x.transpose(1, 2)) for _, conv in pairs], dim=1)
+    wanted = theirs(joined).transpose(1, 2)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn_like(wanted)
+    modules = [[*(pair[side] for pair in pairs), fusion] for side, fusion in enumerate((ours, theirs))]
+    slopes = [
+        torch.autograd.grad((out * weights).sum(), [x, *(p for module in part for p in module.parameters())])
+        for out, part in zip((found, wanted), modules, strict=True)
+    ]
+    torch.testing.assert_close(*slopes)

@@ -44,3 +44,24 @@ def test_the_seed_decides():
 
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_update_is_added_as_if_it_were_dropped_alone(training, dtype):
+    dropout = Dropout(0.3).train(training)
+    x, update = torch.randn(40, 5), torch.randn(40, 5).to(dtype)
+    torch.manual_seed(1)
+    wanted = x + dropout(update)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        found = dropout.add(x, update.clone())
+    assert found.dtype == torch.float32
+    # One rounding less in bfloat16.
+    torch.testing.assert_close(found, wanted, atol=0.02 if dtype == torch.bfloat16 else 1e-6, rtol=0)
+
+
+def test_an_update_keeps_its_gradient():
+    x, update = torch.randn(2, 30, requires_grad=True).double(), torch.randn(2, 30, requires_grad=True)
+    Dropout(0.5).eval().add(x, update).sum().backward()
+    assert torch.equal(update.grad, torch.ones(2, 30))

@@ -42,8 +42,12 @@ def test_what_lies_on_padding_does_not_matter(gru):
 
 
 def test_without_padding_it_is_the_layer_itself(gru):
-    x = torch.randn(2, 5, 6, dtype=torch.float64)
-    assert torch.equal(run_gru(gru, x, None), gru(x)[0])
+    x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    found, wanted = run_gru(gru, x, None), gru(x)[0]
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-12)
+    weights, inputs = torch.randn_like(wanted), [x, *gru.parameters()]
+    slopes = [torch.autograd.grad((out * weights).sum(), inputs) for out in (found, wanted)]
+    torch.testing.assert_close(*slopes, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
