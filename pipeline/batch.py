@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fact.loss import SegmentTarget
+
 # Axes: B batch, T feature steps, D feature width.
 
 
@@ -61,3 +63,12 @@ def valid_steps(lengths: Sequence[int], *, device: torch.device | None = None) -
     """(B, T) True on the steps of videos of these lengths, False on padding after them."""
     lengths_B = torch.tensor(lengths, device=device)
     return torch.arange(max(lengths), device=device) < lengths_B[:, None]
+
+
+def target_of(batch: Batch, *, num_classes: int) -> SegmentTarget:
+    """What an output of the batch is compared with, on the device of its features.
+
+    Where segments begin is found on the host, where the labels are: no accelerator is waited for to say it.
+    """
+    target = SegmentTarget.from_labels(batch.labels_BT, valid_steps(batch.lengths), num_classes=num_classes)
+    return target.to(batch.features_BTD.device)

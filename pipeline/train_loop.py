@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from fact.blocks import FACT, FACT_CLIP
 from fact.errors import FeatureError, MatchError
 from fact.graphs import GraphedGradients, can_be_recorded
-from fact.loss import MatchCriterion, SegmentTarget
+from fact.loss import MatchCriterion
 from pipeline import progress
 from pipeline.augment import augmented
-from pipeline.batch import Batch, valid_steps
+from pipeline.batch import Batch, target_of
 from pipeline.errors import TrainingError
 from pipeline.optim import make_average, make_optimizer, make_schedules
 from pipeline.parallel import Team
@@ -169,10 +169,7 @@ class TrainingLoop:
         """Mean loss of one batch, a scalar; its gradient times ``scale`` is added to the parameters'."""
         how = self._plan.how
         batch = augmented(batch, channel_jitter=how.channel_jitter, time_stretch=how.time_stretch)
-        # Labels lie on the host: where their segments begin is found without waiting for an accelerator.
-        target = SegmentTarget.from_labels(
-            batch.labels_BT, valid_steps(batch.lengths), num_classes=self._network.num_classes
-        ).to(self._team.device)
+        target = target_of(batch, num_classes=self._network.num_classes)
         if self._graphed is not None:
             return self._graphed(batch.features_BTD, batch.valid_BT, target, scale=scale)
         half = how.precision == "bfloat16"
