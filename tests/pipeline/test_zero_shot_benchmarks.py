@@ -116,20 +116,20 @@ def test_chosen_prices_are_best_on_other_splits_and_other_gestures():
         assert row[CHOSEN] == row[max(sums, key=sums.get)]
 
 
-def test_figures_of_the_same_split_or_gesture_change_no_choice():
-    for spoiled in (("split1", None), (None, "G1")):
-        plain, changed = (places_with_figures(np.random.default_rng(1)) for _ in range(2))
-        for (split, unseen, _), row in changed.items():
-            if split == spoiled[0] or unseen == spoiled[1]:
-                row.update({NAMES[0]: figures(1000.0), NAMES[1]: figures(-1000.0)})
-        with_choice(plain, RULES)
-        with_choice(changed, RULES)
-        place = ("split1", "G1", 0)
-        names = [
-            next(name for name in NAMES if found[place][name] is found[place][CHOSEN])
-            for found in (plain, changed)
-        ]
-        assert names[0] == names[1]
+@pytest.mark.parametrize("spoiled", [("split1", None), (None, "G1")])
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_of_the_same_split_or_gesture_change_no_choice(spoiled, name):
+    plain, changed = (places_with_figures(np.random.default_rng(1)) for _ in range(2))
+    for (split, unseen, _), row in changed.items():
+        if split == spoiled[0] or unseen == spoiled[1]:
+            row[name] = figures(1000.0)
+    with_choice(plain, RULES)
+    with_choice(changed, RULES)
+    assert choice(plain["split1", "G1", 0]) == choice(changed["split1", "G1", 0])
+
+
+def choice(row):
+    return next(name for name in NAMES if row[name] is row[CHOSEN])
 
 
 def test_one_split_alone_has_nothing_to_choose_by():
