@@ -155,8 +155,9 @@ class TrainingLoop:
         size, *means = torch.stack([norm, *losses]).tolist()
         ours = sum(mean * count for mean, count in zip(means, counts, strict=True))
         loss = self._team.total(math.nan if reason else ours)
-        if reason or not math.isfinite(loss) or not math.isfinite(size):
-            self._give_up(videos, reason or _what_grew(loss, size))
+        if not math.isfinite(loss) or not math.isfinite(size):
+            # All processes come here, for what they added up is the same to all.
+            self._give_up(videos, self._team.first_said(reason) or _what_grew(loss, size))
         state.position.learning_rate = state.optimizer.param_groups[0]["lr"]
         state.optimizer.step()
         for schedule in state.schedules:
