@@ -170,8 +170,11 @@ class TrainingOptions:
     given several times."""
     unseen_bias: float | None = None
     "Nats by which unseen classes are favoured, instead of the recipe's; 0 unless that says otherwise."
+    switch_cost: float | None = None
+    "Nats that a change of class costs where texts decide, instead of the recipe's; 10 unless that says otherwise."
     unseen_folds: int | None = None
-    "Choose that bias: hold out this many seen classes in turn, a training each, and see what finds them best."
+    """Choose bias and cost: hold out this many seen classes in turn, a training each, and see what finds them
+    best."""
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None

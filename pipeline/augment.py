@@ -49,18 +49,18 @@ def _stretched(batch: Batch, most: float) -> Batch:
         max(1, round(length * math.exp(logarithm)))
         for length, logarithm in zip(batch.lengths, logarithms_B.tolist(), strict=True)
     )
-    old_B1 = torch.tensor(batch.lengths, device=device)[:, None]
-    new_B1 = torch.tensor(lengths, device=device)[:, None]
+    old_B1, new_B1 = torch.tensor(batch.lengths)[:, None], torch.tensor(lengths)[:, None]
     # The middle of each new step, in whole numbers: floor((t + 1/2) * old / new).
-    index_BT = (2 * torch.arange(max(lengths), device=device) + 1) * old_B1 // (2 * new_B1)
-    valid_BT = valid_steps(lengths, device=device)
+    index_BT = (2 * torch.arange(max(lengths)) + 1) * old_B1 // (2 * new_B1)
     index_BT = torch.minimum(index_BT, old_B1 - 1)
+    labels_BT = batch.labels_BT.gather(1, index_BT).masked_fill(~valid_steps(lengths), 0)
+    valid_BT = valid_steps(lengths, device=device)
     width = batch.features_BTD.shape[2]
-    features_BTD = batch.features_BTD.gather(1, index_BT[..., None].expand(-1, -1, width))
+    features_BTD = batch.features_BTD.gather(1, index_BT.to(device)[..., None].expand(-1, -1, width))
     return Batch(
         video_ids=batch.video_ids,
         features_BTD=features_BTD.masked_fill(~valid_BT[..., None], 0),
-        labels_BT=batch.labels_BT.gather(1, index_BT).masked_fill(~valid_BT, 0),
+        labels_BT=labels_BT,
         valid_BT=valid_BT,
         lengths=lengths,
     )

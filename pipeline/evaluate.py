@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from pipeline.catalogue import Video
@@ -120,11 +121,20 @@ def evaluate_run(
 
 
 def _check_classes(description: ModelDescription, names: Sequence[str], *, source: str) -> None:
-    if description.class_names != tuple(names):
-        raise DatasetError(
-            f"The model knows {len(description.class_names)} classes ({', '.join(description.class_names[:3])}, ...), "
-            f"{source} names {len(names)} ({', '.join(names[:3])}, ...). Use the mapping it was trained with."
-        )
+    """Refuse a data set of other classes, or of the same in another order; the first that differs is named."""
+    trained = description.class_names
+    if trained == tuple(names):
+        return
+    pairs = zip_longest(trained, names)
+    first, (theirs, ours) = next((index, pair) for index, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise DatasetError(
+        f"The model knows {len(trained)} classes, {source} names {len(names)}, and class {first} is the first that "
+        f"differs: {_named(theirs)} for the model, {_named(ours)} here. Use the mapping it was trained with."
+    )
+
+
+def _named(name: str | None) -> str:
+    return "none" if name is None else repr(name)
 
 
 def _check_features(dataset: DatasetSettings, inputs: Sequence[ModelInput], *, store: Store) -> None:

@@ -65,6 +65,14 @@ class Team:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return cast("Sent", box[0])
 
+    def first_said(self, text: str) -> str:
+        """The first process's text that is not empty, the same for all; empty where all are."""
+        if self.size == 1:
+            return text
+        texts = [""] * self.size
+        dist.all_gather_object(texts, text)
+        return next(filter(None, texts), "")
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum the gradients of all processes in place; a process without any adds zeros."""
         if self.size == 1:

@@ -77,12 +77,15 @@ def resolve_config(settings: TrainingSettings, *, max_segments: int, unseen: Seq
         sample_rate=settings.every or training.sample_rate,
         weight_decay=training.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
+    clip = dataclasses.replace(
+        config.clip,
+        unseen_bias=config.clip.unseen_bias if settings.unseen_bias is None else settings.unseen_bias,
+        switch_cost=config.clip.switch_cost if settings.switch_cost is None else settings.switch_cost,
+    )
     return dataclasses.replace(
         config,
         training=overridden,
-        clip=config.clip
-        if settings.unseen_bias is None
-        else dataclasses.replace(config.clip, unseen_bias=settings.unseen_bias),
+        clip=clip,
         use_clip=settings.model == "fact-clip",
         holdout_mode=bool(unseen),
         holdout_classes=tuple(unseen),

@@ -74,8 +74,10 @@ class TrainingSettings(StrictSettings):
     """Classes held out of training: their frames are dropped from training videos, and only texts can find them."""
     unseen_bias: float | None = Field(default=None, allow_inf_nan=False)
     """Nats by which unseen classes are favoured where their texts are compared, instead of the recipe's."""
+    switch_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Nats that a change of class costs where texts are compared, instead of the recipe's."""
     unseen_folds: int = Field(default=0, ge=0)
-    """Seen classes to hold out in turn, a training each, to choose that bias by."""
+    """Seen classes to hold out in turn, a training each, to choose that bias by, and the cost unless it is given."""
     allow_unseen: bool = False
     """Train `fact` although test videos have classes that no training video has."""
     checkpoint_epochs: int | None = Field(default=None, ge=1)

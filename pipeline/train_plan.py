@@ -18,7 +18,7 @@ from pipeline.recipes import background_ids, resolve_config
 from pipeline.settings import RunSettings
 from pipeline.settings_training import TrainingSettings
 from pipeline.texts import ClassTexts, embed_classes
-from pipeline.unseen import classes_of, drop_unseen, unseen_ids, untrained_note
+from pipeline.unseen import classes_of, drop_unseen, unfavoured_note, unseen_ids, untrained_note
 from pipeline.validation import Partition, hold_out
 from storage.keys import digest_of
 from storage.store import Store
@@ -150,8 +150,11 @@ def plan_run(settings: RunSettings, *, store: Store) -> tuple[Plan, Survey]:
         mean_segments=float(np.mean(segments)),
         how=settings.training,
         initial=_initial(settings.training.init, description=description, store=store),
-        notes=seen.notes
-        + (untrained_note(seen.sources, unseen=unseen, classes=classes) if config.use_clip else ()),
+        notes=(
+            *seen.notes,
+            *(untrained_note(seen.sources, unseen=unseen, classes=classes) if config.use_clip else ()),
+            *unfavoured_note(settings.training, config=config),
+        ),
     )
     return plan, survey
 

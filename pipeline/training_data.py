@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.batch import Batch, Sample, collate
 from pipeline.dataset import LabelledSource, load_samples
+from pipeline.errors import DatasetError
 from pipeline.input_rules import Over, Pool
 from pipeline.standardize import ChannelStatistics, Standardisation
 from storage.store import Store
@@ -172,11 +175,15 @@ def survey_channels(
         standardize: Whose mean and scale; None leaves the features as they are.
         width: D.
         store: Where the features are.
+
+    Raises:
+        DatasetError: A video has a feature that is not finite, which would spoil the mean for all.
     """
     statistics = ChannelStatistics()
     lengths = []
     for source in sources:
         ((loaded, _),) = load_samples([source], every=sample_rate, store=store, pool=pool)
+        check_finite(loaded.features, video=source.video.id)
         lengths.append(len(loaded.features))
         if standardize in {"training", "both"}:
             statistics.add(loaded.features)
@@ -187,6 +194,20 @@ def survey_channels(
     else:
         found = replace(statistics.standardisation(), over=standardize)
     return ChannelSurvey(lengths=tuple(lengths), standardisation=found)
+
+
+def check_finite(features_TD: NDArray[np.float32], *, video: str) -> None:
+    """Refuse features that are not finite.
+
+    Raises:
+        DatasetError: Some are; the message names the video and the first such step.
+    """
+    bad = np.flatnonzero(~np.isfinite(features_TD).all(axis=1))
+    if len(bad):
+        raise DatasetError(
+            f"{video}: {len(bad)} of {len(features_TD)} steps have NaN or infinite features, the first is step "
+            f"{bad[0]}. Extract or import its features again, or leave the video out of the split."
+        )
 
 
 def _place_for(size_bytes: int, loading: Loading, *, cache_fits: bool) -> Place:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fact.config import Config
 from pipeline.dataset import LabelledSource
 from pipeline.errors import DatasetError, LabelError, SettingsError
 from pipeline.labels import ClassList
@@ -90,6 +91,19 @@ def untrained_note(
     sentence = (
         f"No training video has {names}, so the model will hardly ever output any of these. Name them with --unseen "
         "to have them found by their texts."
+    )
+    return (sentence,)
+
+
+def unfavoured_note(training: TrainingSettings, *, config: Config) -> tuple[str, ...]:
+    """A sentence where texts are to find unseen classes and nobody said how far these are favoured; else nothing."""
+    asked = training.unseen_bias is not None or config.clip.unseen_bias != 0
+    if not config.use_clip or not config.unseen_classes or asked:
+        return ()
+    sentence = (
+        "Unseen classes are not favoured, and on real features a model then hardly ever outputs one. Give "
+        "--unseen-folds 3 to have chosen by how many nats they are, --unseen-bias 4 to say it, or --unseen-bias 0 to "
+        "leave it at that."
     )
     return (sentence,)
 

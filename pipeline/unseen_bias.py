@@ -3,7 +3,11 @@
 Steps are drawn to the texts of seen classes only, so a model hardly ever prefers another; a bias, in nats, evens that
 out (calibrated stacking: Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning", ECCV
 2016). What the classes that are really unseen need cannot be known, but what others needed can: each of some
-seen classes is held out of a training of its own, beside some whole videos, and every bias is scored on these videos.
+seen classes is held out of a training of its own, beside some whole videos, and on these videos every bias is scored
+with every price of a change of class.
+
+No temperature is tried beside them: the path of labels by similarities over a temperature is that by the similarities
+themselves with bias and price both multiplied by it, so the pairs of these two are all there is to choose from.
 """
 
 import hashlib
@@ -17,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from fact.blocks import FACT_CLIP
-from fact.predict import predict_with_texts
+from fact.paths import best_path
 from pipeline.alignment import nearest_steps
 from pipeline.dataset import LabelledSource, load_features
 from pipeline.device import choose_device
@@ -36,6 +40,12 @@ log = logging.getLogger(__name__)
 BIASES = tuple(float(bias) for bias in np.arange(0, 12.5, 0.5))
 """What is tried, in nats."""
 
+PRICE_FACTORS = (1.0, 0.5, 2.0, 0.25)
+"""Prices of a change of class that are tried, over the recipe's; of equal ones the first is taken."""
+
+Favour = tuple[float, float]
+"""A bias and a price, in nats."""
+
 _EVERY_VIDEO = ".+"
 """Groups of one video each, where the settings name no others."""
 _HELD_OUT = 5
@@ -49,10 +59,11 @@ Settings = TypeVar("Settings", bound=RunSettings)
 def settle_unseen_bias(
     settings: Settings, *, store: Store, run_of: Callable[[Settings], str]
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Settings with the bias in them, where they ask for it to be chosen, and a sentence that says how.
+    """Settings with bias and price in them, where they ask for these to be chosen, and a sentence that says how.
 
     Args:
-        settings: Those of a training; as they are, and without a sentence, where `unseen_folds` is 0.
+        settings: Those of a training; as they are, and without a sentence, where `unseen_folds` is 0. A `switch_cost`
+            that they give is kept, and the bias alone is chosen.
         store: Where everything lies.
         run_of: Trains with settings, or finds what was trained with them; the key of the run.
 
@@ -67,21 +78,24 @@ def settle_unseen_bias(
     chosen = _classes_in_turn(plan, split=settings.dataset.split)[:folds]
     names = plan.description.class_names
     unseen = plan.description.config.unseen_classes
+    price = plan.description.config.clip.switch_cost
+    factors = PRICE_FACTORS if settings.training.switch_cost is None else (1.0,)
+    tried = tuple((bias, factor * price) for factor in factors for bias in BIASES)
     by_class = []
     for index in chosen:
         held_out = tuple(names[one] for one in (*unseen, index))
         log.info("choosing how far unseen classes are favoured: holding out %s", names[index])
         run = run_of(_with(base, unseen=held_out))
         model = load_model(store.run_folder(run), device=choose_device(settings.extraction.device))
-        by_class.append(_scores(model, plan.validation, unseen=index, store=store))
-    means = [float(np.mean([scores[bias] for scores in by_class])) for bias in BIASES]
-    bias = BIASES[int(np.argmax(means))]
+        by_class.append(_scores(model, plan.validation, unseen=index, tried=tried, store=store))
+    means = [float(np.mean([scores[favour] for scores in by_class])) for favour in tried]
+    bias, price = tried[int(np.argmax(means))]
     listed = ", ".join(repr(names[index]) for index in chosen)
     sentence = (
-        f"Unseen classes are favoured by {bias:g} nats, which served {listed} best when each was held out in turn "
-        f"(harmonic mean {max(means):.1f}, without it {means[0]:.1f})."
+        f"Unseen classes are favoured by {bias:g} nats and a change of class costs {price:g}, which served {listed} "
+        f"best when each was held out in turn (harmonic mean {max(means):.1f}, without a bias {means[0]:.1f})."
     )
-    return _with(settings, unseen_folds=0, unseen_bias=bias), (sentence,)
+    return _with(settings, unseen_folds=0, unseen_bias=bias, switch_cost=price), (sentence,)
 
 
 def _with(settings: Settings, **changes: object) -> Settings:
@@ -128,11 +142,16 @@ def _classes_in_turn(plan: Plan, *, split: str) -> list[int]:
 
 
 def _scores(
-    model: TrainedModel, videos: Sequence[LabelledSource], *, unseen: int, store: Store
-) -> Mapping[float, float]:
-    """For each bias the mean, over accuracy and F1, of the harmonic means of seen classes and the unseen one."""
+    model: TrainedModel,
+    videos: Sequence[LabelledSource],
+    *,
+    unseen: int,
+    tried: Sequence[Favour],
+    store: Store,
+) -> Mapping[Favour, float]:
+    """For each pair the mean, over accuracy and F1, of the harmonic means of seen classes and the unseen one."""
     described = model.description
-    predictions: dict[float, list[LabelledPrediction]] = defaultdict(list)
+    predictions: dict[Favour, list[LabelledPrediction]] = defaultdict(list)
     for source in videos:
         loaded = load_features(
             source.stored, sample_rate=described.sample_rate, store=store, pool=described.pool
@@ -140,35 +159,38 @@ def _scores(
         # Frames of classes that are really unseen are not looked at.
         times = source.video.facts.frame_times[: len(source.labels)][source.kept]
         owner = nearest_steps(times, loaded.step_times)
-        for bias, labels_T in _labels_by_bias(model, loaded.features).items():
-            predictions[bias].append(
+        for favour, labels_T in _labels(model, loaded.features, tried=tried).items():
+            predictions[favour].append(
                 LabelledPrediction(
                     video_id=source.video.id, truth=source.labels[source.kept], predicted=labels_T[owner]
                 )
             )
-    return {bias: _harmonic(made, model=model, unseen=unseen) for bias, made in predictions.items()}
+    return {favour: _harmonic(made, model=model, unseen=unseen) for favour, made in predictions.items()}
 
 
-def _labels_by_bias(model: TrainedModel, features: NDArray[np.float32]) -> dict[float, NDArray[np.int64]]:
+def _labels(
+    model: TrainedModel, features: NDArray[np.float32], *, tried: Sequence[Favour]
+) -> dict[Favour, NDArray[np.int64]]:
+    """(T,) labels by fusion ``path`` with every pair; for each price the paths of all biases are one batch."""
     network = model.network
     if not isinstance(network, FACT_CLIP):
         raise TypeError("Only a FACT_CLIP is biased towards unseen classes.")
-    config = network.config
+    biases_by_price: dict[float, list[float]] = defaultdict(list)
+    for bias, price in tried:
+        biases_by_price[price].append(bias)
+    texts_CW, found = network.text_embeddings, {}
     with torch.inference_mode():
-        output = network(model.standardisation.apply(features)[None].to(network.text_embeddings.device))
-        made = {
-            bias: predict_with_texts(
-                output,
-                frame_weight=config.model.frame_weight,
-                temperature=config.clip.temperature,
-                unseen_classes=config.unseen_classes,
-                fusion="path",
-                switch_cost=config.clip.switch_cost,
-                unseen_bias=bias,
-            )
-            for bias in BIASES
-        }
-    return {bias: one.labels[0].cpu().numpy() for bias, one in made.items()}
+        output = network(model.standardisation.apply(features)[None].to(texts_CW.device))
+        logits_1TC = output.projected @ texts_CW.T / network.config.clip.temperature
+        unseen_C = torch.zeros(len(texts_CW), device=texts_CW.device)
+        unseen_C[list(network.config.unseen_classes)] = 1
+        for price, biases in biases_by_price.items():
+            bias_B11 = torch.tensor(biases, device=texts_CW.device)[:, None, None]
+            scores_BTC = (logits_1TC + bias_B11 * unseen_C).log_softmax(-1)
+            labels_BT = best_path(scores_BTC, output.valid.expand(len(biases), -1), switch_cost=price)
+            for bias, labels_T in zip(biases, labels_BT.cpu().numpy(), strict=True):
+                found[bias, price] = labels_T
+    return found
 
 
 def _harmonic(videos: Sequence[LabelledPrediction], *, model: TrainedModel, unseen: int) -> float:

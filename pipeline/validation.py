@@ -19,6 +19,7 @@ from pipeline.labels import ClassList
 from pipeline.metrics import IOU_PERCENTS, LabelledPrediction, Scores, evaluate
 from pipeline.model import predict_steps
 from pipeline.standardize import Standardisation
+from pipeline.training_data import check_finite
 from storage.store import Store
 
 DECIDING_SCORE = "f1@50"
@@ -85,10 +86,15 @@ def prepare_validation(
     standardisation: Standardisation,
     store: Store,
 ) -> tuple[ValidationVideo, ...]:
-    """Read the held-out videos into memory, without frames and steps of unseen classes: seen ones alone decide."""
+    """Read the held-out videos into memory, without frames and steps of unseen classes: seen ones alone decide.
+
+    Raises:
+        DatasetError: A video has a feature that is not finite.
+    """
     videos = []
     for source in sources:
         ((loaded, _),) = load_samples([source], every=sample_rate, store=store, pool=pool)
+        check_finite(loaded.features, video=source.video.id)
         times = source.video.facts.frame_times[: len(source.labels)]
         videos.append(
             ValidationVideo(

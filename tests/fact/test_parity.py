@@ -7,6 +7,7 @@ import torch
 
 from fact.blocks_sep_verb_noun import VerbNounCriterion
 from fact.loss import MatchCriterion, SegmentTarget
+from tests.fact.conftest import CLONE, FOLDER, SHARED, golden_paths
 
 PUBLISHED_NAMES = {
     "frame_clogit": "frame_logits",
@@ -19,6 +20,13 @@ PUBLISHED_NAMES = {
     "action_logp": "token_log_probs",
     "seg_logp": "segment_log_probs",
 }
+
+
+def test_there_are_as_many_golden_models_as_ever():
+    """Parity is shown on all of them: one that went missing would be missed by no other test."""
+    names = {path.values[0].stem for path in golden_paths()}
+    assert len(names) == (17 if FOLDER == SHARED else 4)
+    assert {path.stem for path in CLONE.glob("*.json")} <= names
 
 
 def close(found, wanted):

@@ -178,6 +178,19 @@ def test_a_folder_named_like_a_tag_does_not_stand_in_for_it(folder, monkeypatch)
     assert find_clip_weights(NETWORK, "openai", digest=file_digest, may_download=False) is None
 
 
+def test_weights_that_cannot_be_had_name_what_else_there_is_for_texts(monkeypatch):
+    def refuse(*_args, **_options):
+        raise OSError("no route to the hub\nand more")
+
+    monkeypatch.setattr(clip_models, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(clip_models, "download_pretrained", refuse)
+    words = (
+        r"ViT-B-32 \(openai\): .* \(no route to the hub\)\. .*--text-model all-MiniLM-L6-v2.*factseg\[texts\]"
+    )
+    with pytest.raises(WeightsError, match=words):
+        find_clip_weights(NETWORK, "openai", digest=file_digest, may_download=True)
+
+
 def test_another_configuration_is_another_digest(folder):
     first = find_clip_weights(NETWORK, str(folder), digest=file_digest, may_download=False)
     config = folder / "open_clip_config.json"

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import TrainingError
 from pipeline.settings import RunSettings
-from pipeline.train import _Training, train
+from pipeline.train import train
+from pipeline.train_loop import TrainingLoop
 from pipeline.training_state import load_checkpoint, save_checkpoint
 from storage.errors import CorruptArtefactError
 from storage.store import Store
@@ -59,7 +60,7 @@ class InterruptedTrainingError(Exception):
 
 
 def interrupt(monkeypatch, *, after_steps):
-    step, taken = _Training._step, []
+    step, taken = TrainingLoop._step, []
 
     def counted(self, *args, **kwargs):
         if len(taken) == after_steps:
@@ -67,7 +68,7 @@ def interrupt(monkeypatch, *, after_steps):
         taken.append(1)
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(_Training, "_step", counted)
+    monkeypatch.setattr(TrainingLoop, "_step", counted)
     return taken
 
 
@@ -118,13 +119,13 @@ def test_the_finished_run_leaves_no_checkpoint(interrupted):
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint_and_says_where(tiny, own_store, monkeypatch):
-    add, calls = _Training._add_gradients, []
+    add, calls = TrainingLoop._add_gradients, []
 
     def diverging(self, batch, *, scale):
         calls.append(1)
         return add(self, batch, scale=scale) * (float("nan") if len(calls) > 4 else 1)
 
-    monkeypatch.setattr(_Training, "_add_gradients", diverging)
+    monkeypatch.setattr(TrainingLoop, "_add_gradients", diverging)
     with pytest.raises(TrainingError) as caught:
         train(tiny.settings(own_store, epochs=5, batch_size=2))
     path = checkpoint_of(own_store)
@@ -140,8 +141,8 @@ def test_saved_and_loaded_the_state_is_the_same_to_the_bit(tiny, own_store, tmp_
         states.append(self._state)
         return run(self)
 
-    run = _Training.run
-    monkeypatch.setattr(_Training, "run", remember)
+    run = TrainingLoop.run
+    monkeypatch.setattr(TrainingLoop, "run", remember)
     settings = tiny.settings(own_store, **EVERYTHING)
     train(settings)
     train(RunSettings(**{**dict(settings), "training": settings.training.model_copy(update={"seed": 1})}))

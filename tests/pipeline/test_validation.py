@@ -123,7 +123,7 @@ def test_the_kept_weights_are_those_of_the_best_validation(tiny, own_store, tmp_
 def test_training_stops_when_validation_no_longer_gains(tiny, own_store, monkeypatch):
     figures = iter([50.0, 60.0, 60.0, 55.0, 70.0])
     monkeypatch.setattr(
-        "pipeline.train.validate",
+        "pipeline.train_loop.validate",
         lambda *_, **__: {"f1@50": next(figures), "frame accuracy": 1.0},
     )
     outcome = train(tiny.settings(own_store, epochs=9, batch_size=1, validation_groups=".", patience=2))
