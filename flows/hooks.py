@@ -64,7 +64,9 @@ def _publish(report: StageReport) -> None:
             }
             for outcome in listed[:MAX_ROWS]
         ]
-        left_out = f" (the first {MAX_ROWS} of {len(listed)})" if len(listed) > MAX_ROWS else ""
+        left_out = (
+            f" (the first {MAX_ROWS} of {len(listed)}, failed ones first)" if len(listed) > MAX_ROWS else ""
+        )
         create_table_artifact(
             rows, key=f"{report.stage}-videos", description=f"What became of each video{left_out}."
         )
@@ -141,19 +143,19 @@ class _ProgressArtifacts:
                 context.run(self._send, state)
             except Exception as error:  # noqa: BLE001  (progress is a courtesy: whatever it is, the work goes on)
                 if not self._failed:
-                    context.run(log.warning, "progress cannot be shown: %s", error)
+                    context.run(log.warning, "progress cannot be shown for now: %s", error)
                 self._failed = True
 
     def _send(self, state: Progress) -> None:
         percent = 100.0 * state.done / max(state.total, 1)
-        known = self._artifacts.get(state.work)
+        known = self._artifacts.pop(state.work, None)
         if known is None:
             made = create_progress_artifact(percent, description=state.work)
-            self._artifacts[state.work] = made if isinstance(made, UUID) else UUID(str(made))
+            known = made if isinstance(made, UUID) else UUID(str(made))
         else:
             update_progress_artifact(known, percent, description=f"{state.work} {state.note}".strip())
-        if state.done >= state.total:
-            self._artifacts.pop(state.work, None)
+        if state.done < state.total:
+            self._artifacts[state.work] = known
 
 
 @contextmanager
