@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -141,10 +142,16 @@ class Server:
             return json.loads(answer.read())["id"]
 
     def submit(self, name, settings, *, after_seconds=0, **environment):
-        """Id of a new run of deployment `flow/name`, with more in the environment of its process."""
+        """Id of a new run of deployment `flow/name`, with more in the environment of its process.
+
+        Settings are a mapping, or the path of a file, as the nightly schedule gives it.
+        """
         start = datetime.now(UTC) + timedelta(seconds=after_seconds)
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": start.isoformat()}}
-        body = {"parameters": {"settings": settings}, "state": state}
+        parameters = (
+            {"settings": settings} if isinstance(settings, dict) else {"settings_file": str(settings)}
+        )
+        body = {"parameters": parameters, "state": state}
         if environment:
             body["job_variables"] = {"env": environment}
         return self.post(f"/deployments/{self.deployment(name)}/create_flow_run", body)["id"]
@@ -185,6 +192,12 @@ def documented_commands():
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     block = re.search(r"From nothing to a running schedule.*?```bash\n(.*?)```", page, re.DOTALL)[1]
     return [shlex.split(line) for line in block.splitlines() if line.startswith("prefect")]
+
+
+def documented_toml():
+    """The settings file that the page shows, parsed."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    return tomllib.loads(re.search(r"`factseg.toml`.*?```toml\n(.*?)```", page, re.DOTALL)[1])
 
 
 @contextmanager

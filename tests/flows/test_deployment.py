@@ -1,10 +1,12 @@
 """Deployments on a real server with a real worker, as docs/operations.md says."""
 
+import json
 import re
 
 import pytest
+from mlflow import MlflowClient
 
-from tests.flows.server import deployed, documented_commands, wait_for
+from tests.flows.server import deployed, documented_commands, documented_toml, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,41 @@ def test_the_last_command_of_the_page_segments_a_video_on_the_worker_and_leaves_
     assert len(set((store / "predictions").glob("*.parquet")) - before) == 1
     made = server.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
     assert {artifact["key"] for artifact in made} >= {"segment-videos", "segment-results"}
+
+
+def toml_of(settings):
+    """Settings as TOML; JSON writes its strings, numbers and lists in the same way."""
+    plain = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for group in settings.keys() - plain.keys():
+        lines += [f"[{group}]", *(f"{key} = {json.dumps(value)}" for key, value in settings[group].items())]
+    return "\n".join(lines)
+
+
+def test_the_settings_file_of_the_page_gives_the_schedule_its_first_model(server, dataset, tmp_path):
+    page = documented_toml()
+    places = {"videos": "videos", "groundTruth": "labels", "mapping.txt": "mapping.txt", "splits": "splits"}
+    settings = page | {
+        "store": str(tmp_path / page["store"]),
+        "dataset": {key: str(dataset / places[value]) for key, value in page["dataset"].items()},
+        # The page's defaults need weights that are trained, and hours.
+        "extraction": {"features": ["clip:stride=5"], "weights": "random"},
+        "training": {"recipe": str(dataset / "tiny.yaml"), "epochs": 3},
+    }
+    (tmp_path / "factseg.toml").write_text(toml_of(settings))
+    run = server.submit("retrain/retrain", tmp_path / "factseg.toml")
+    assert server.wait_for_end(run) == (
+        "Completed",
+        "3 done, 0 skipped; promoted: it is the first model of this name",
+    )
+    registry = MlflowClient(f"sqlite:///{tmp_path / page['store'] / 'mlflow.db'}")
+    (model,) = registry.search_registered_models()
+    leading = registry.get_model_version_by_alias(model.name, "champion")
+    noted = json.loads(leading.tags["factseg.decision"])
+    assert (noted["promote"], noted["reasons"]) == (True, ["it is the first model of this name"])
+    # The next night finds nothing new.
+    again = server.submit("retrain/retrain", tmp_path / "factseg.toml")
+    assert server.wait_for_end(again) == ("Completed", "no labelled video is new or changed")
 
 
 def test_a_wrong_parameter_is_refused_before_the_run_starts(server):
