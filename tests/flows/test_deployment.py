@@ -94,9 +94,12 @@ def test_the_settings_file_of_the_page_gives_the_schedule_its_first_model(server
     leading = registry.get_model_version_by_alias(model.name, "champion")
     noted = json.loads(leading.tags["factseg.decision"])
     assert (noted["promote"], noted["reasons"]) == (True, ["it is the first model of this name"])
+    # What is new, a batch of videos, texts, training, scoring, and the four subflows of the latter four.
+    server.wait_for_tasks(run, count=9)
     # The next night finds nothing new.
     again = server.submit("retrain/retrain", tmp_path / "factseg.toml")
     assert server.wait_for_end(again) == ("Completed", "no labelled video is new or changed")
+    server.wait_for_tasks(again, count=1)
 
 
 def test_a_wrong_parameter_is_refused_before_the_run_starts(server):
@@ -130,6 +133,7 @@ def test_the_full_pipeline_runs_on_the_worker_with_one_bad_video(server, dataset
     run = server.submit("full-pipeline/full-pipeline", settings)
     assert server.wait_for_end(run) == ("PartlyFailed", "1 of 4 failed")
     assert len(list((tmp_path / "store" / "evaluations").glob("*/report.html"))) == 1
+    server.wait_for_tasks(run, count=8)
 
     def reasons():
         # Logs reach the server in batches, after the end of the run too; the subflow has its own.
