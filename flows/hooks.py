@@ -31,7 +31,7 @@ log = logging.getLogger(RUN_LOG)
 PROGRESS_EVERY_SECONDS = 10.0
 """How often a progress artifact is brought up to date; each update is a request to the server."""
 
-LAST_WORDS_SECONDS = 30.0
+LAST_WORDS_SECONDS = 10.0
 """How long the end of a flow waits for progress that the server has not taken yet."""
 
 MAX_ROWS = 1000

@@ -241,19 +241,20 @@ def test_a_database_that_is_stopped_for_twenty_seconds_costs_no_run(trained, dat
             cluster.make_database("prefect")
             url = cluster.url("prefect", driver="asyncpg")
             with deployed(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=url, **patience) as server:
-                running = server.submit("segment/segment", settings)
-                server.wait_until_running(running)
-                due = server.submit("segment/segment", settings, after_seconds=10)
+                runs = [server.submit("segment/segment", settings) for _ in range(5)]
+                # The worker hands them out, one after the other.
+                wait_for(lambda: any(server.state(run)[1] == "RUNNING" for run in runs), what="a run")
+                runs.append(server.submit("segment/segment", settings, after_seconds=10))
                 database.stop()
                 stopped = datetime.now(UTC)
                 time.sleep(20)
                 database = cluster.start()
-                later = server.submit("segment/segment", settings)
+                runs.append(server.submit("segment/segment", settings))
                 log = tmp_path / "log"
-                for run in (running, due, later):
+                for run in runs:
                     assert server.wait_for_end(run)[0] == "Completed", log.read_text()[-20_000:]
-                ended = server.flow_runs(id={"any_": [running, due, later]})
-                assert [run["run_count"] for run in ended] == [1, 1, 1]
+                ended = server.flow_runs(id={"any_": runs})
+                assert [run["run_count"] for run in ended] == [1] * 7
                 # It did reach the server and the runs.
                 assert "ConnectionRefusedError" in log.read_text()
                 assert min(datetime.fromisoformat(run["end_time"]) for run in ended) > stopped
