@@ -232,8 +232,8 @@ def test_a_database_that_is_stopped_for_twenty_seconds_costs_no_run(trained, dat
     key = next((store / "runs").glob("[0-9a-f]*")).name
     settings = {"videos": [str(dataset / "videos" / "b.mp4")], "store": str(store), "run": key}
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    patience = dict(re.findall(r"`(PREFECT_SERVER_DATABASE\w+)=(\d+)`", page))
-    assert len(patience) == 2
+    patience = dict(re.findall(r"`(PREFECT_(?:SERVER_DATABASE|CLIENT)\w+)=([\d,]+)`", page))
+    assert len(patience) == 4
     with folder_for_postgresql() as folder:
         cluster = make_cluster(folder / "postgresql")
         database = cluster.start()
