@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flows.reports import StageReport
 from flows.torchrun import check_can_be_shared, is_helper
@@ -20,7 +22,7 @@ def execute(name: str, settings: StrictSettings, *, direct: bool) -> StageReport
         direct: Call the plain functions; Prefect is not even imported.
 
     Raises:
-        ServerError: ``PREFECT_API_URL`` names no server that answers.
+        ServerError: ``PREFECT_API_URL`` names no server that answers, or Prefect's server was lost on the way.
         PipelineError, StorageError, FactError: The stage failed for a reason that users can mend.
     """
     check_can_be_shared(name)
@@ -30,7 +32,8 @@ def execute(name: str, settings: StrictSettings, *, direct: bool) -> StageReport
         from flows.chain import call_flow
 
         _prepare_prefect()
-        return call_flow(name, settings)
+        with _server_that_may_be_lost():
+            return call_flow(name, settings)
     return _call_directly(name, settings)
 
 
@@ -43,7 +46,8 @@ def execute_retrain(settings: RetrainSettings, *, direct: bool) -> StageReport:
         from flows.retrain import retrain
 
         _prepare_prefect()
-        return report_of(retrain(settings, return_state=True))
+        with _server_that_may_be_lost():
+            return report_of(retrain(settings, return_state=True))
     from flows.retrain_stage import retrain_stage
     from flows.runner import DirectRunner
 
@@ -77,6 +81,19 @@ def _check_server(address: str) -> None:
                 f"PREFECT_API_URL is {address}, and no flow can run there: {error}. Start a server with `prefect "
                 "server start`, correct the address, or unset it: then a server is embedded for the moment."
             ) from error
+
+
+@contextmanager
+def _server_that_may_be_lost() -> Iterator[None]:
+    from httpx import HTTPError
+
+    try:
+        yield
+    except HTTPError as error:
+        raise ServerError(
+            f"Prefect's server was lost while the flow ran: {error}. What was stored is kept. Once the server answers, "
+            "run the same command again."
+        ) from error
 
 
 def _is_no_end_of_a_run(record: logging.LogRecord) -> bool:

@@ -82,7 +82,7 @@ def _challenge(
             "measure-drift", partial(drift_of_news, settings, run=champion.run, news=news)
         )
         verdict = runner.run("judge-challenger", partial(_judge, settings, champion=champion, run=run))
-        facts |= _decide(Store(settings.store), champion, run=run, verdict=verdict)
+        facts |= _decide(Store(settings.store), champion, run=run, verdict=verdict, drift=facts["drift"])
     return StageReport(
         stage="retrain",
         outcomes=merge_outcomes([report.outcomes for report in reports]),
@@ -103,14 +103,16 @@ def _judge(settings: RetrainSettings, *, champion: RegisteredRun, run: str) -> V
     )
 
 
-def _decide(store: Store, champion: RegisteredRun, *, run: str, verdict: Verdict) -> dict[str, Any]:
+def _decide(
+    store: Store, champion: RegisteredRun, *, run: str, verdict: Verdict, drift: float | None
+) -> dict[str, Any]:
     """Write the decision into the registry, then carry it out."""
     registry = Registry(store)
     challenger = next(entry for entry in registry.versions(champion.name) if entry.run == run)
     if challenger.rolled_back:
         reasons = (rolled_back_reason(challenger), *verdict.reasons)
         verdict = replace(verdict, promote=False, reasons=reasons)
-    registry.note_decision(challenger, verdict.facts() | {"champion": champion.version})
+    registry.note_decision(challenger, verdict.facts() | {"champion": champion.version, "drift": drift})
     if verdict.promote:
         registry.promote(challenger)
     now = challenger if verdict.promote else champion

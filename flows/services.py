@@ -23,6 +23,10 @@ POOL = "factseg"
 CRASHED_RUNS = "factseg-crashed-runs"
 """Name of the automation of ``crashed-runs.yaml``."""
 
+# As runs have it by prefect.yaml: a server without its database answers 500, and a worker that is handing out a run
+# ends with that error unless it asks again.
+_PATIENCE = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504", "PREFECT_CLIENT_MAX_RETRIES": "8"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
@@ -115,7 +119,7 @@ def _start_mlflow(folder: Path, cluster: Cluster) -> tuple[Service, dict[str, st
 
 
 def _start_worker(folder: Path, environment: dict[str, str]) -> Service:
-    variables = {**os.environ, **environment, "PREFECT_HOME": str(folder / "prefect")}
+    variables = {**os.environ, **_PATIENCE, **environment, "PREFECT_HOME": str(folder / "prefect")}
     prefect = [sys.executable, "-m", "prefect"]
 
     def carry_out(step: str, *arguments: str) -> int:

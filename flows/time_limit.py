@@ -5,11 +5,13 @@ lets it. So another process watches: it notes the run as ``TimedOut`` and kills 
 stored is kept, and the next run goes on from there.
 """
 
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,11 @@ from pipeline.errors import SettingsError
 
 VARIABLE = "FACTSEG_TIME_LIMIT_SECONDS"
 """Environment variable that holds the limit of a flow run; without it, or with 0, there is none."""
+
+NOTE_SECONDS = 60.0
+"""How long noting ``TimedOut`` may hold up the kill, where the server is slow or gone."""
+
+log = logging.getLogger(__name__)
 
 
 def limit_of_environment() -> float:
@@ -67,10 +74,22 @@ def watch(pid: int, *, seconds: float, flow_run_id: str) -> bool:
     if ended:
         return False
     message = f"It took longer than {seconds:g} s ({VARIABLE}) and was stopped. What it stored is kept: run it again."
-    # First the state, so that the worker, which sees a killed process, does not call it a crash.
-    _note_timed_out(flow_run_id, message)
-    os.kill(pid, signal.SIGKILL)
+    # First the state, so that the worker, which sees a killed process, does not call it a crash. But a server that is
+    # gone must not let the process live.
+    noting = threading.Thread(target=_try_to_note, args=(flow_run_id, message), daemon=True)
+    try:
+        noting.start()
+        noting.join(NOTE_SECONDS)
+    finally:
+        os.kill(pid, signal.SIGKILL)
     return True
+
+
+def _try_to_note(flow_run_id: str, message: str) -> None:
+    try:
+        _note_timed_out(flow_run_id, message)
+    except Exception as error:  # noqa: BLE001  (whatever prevents the note, the limit holds)
+        log.warning("Flow run %s could not be noted as TimedOut: %s", flow_run_id, error)
 
 
 def _note_timed_out(flow_run_id: str, message: str) -> None:

@@ -4,18 +4,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from flows.reports import StageReport
-from pipeline.errors import ServerError
+from flows.runner import EXPECTED_ERRORS
 from pipeline.outcome import VideoOutcome
 from pipeline.results import write_results
 from pipeline.segment import choose_run
 from pipeline.settings import SegmentSettings
 from pipeline.settings_operations import WatchSettings
 from pipeline.watching import Clock, FileState, Ledger, Noted, Settling, look
-from storage.errors import DiskFullError
+from storage.errors import StorageError
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class Watcher:
     def look_once(self) -> list[VideoOutcome]:
         """Segment the files that are complete and that nobody dealt with.
 
-        What a storage or model error prevents is tried again at the next look, because it says nothing about the
-        videos.
+        What something else than the video prevents is tried again once the file has settled anew: a full disk, a
+        server or a share that is gone, a model that cannot be read.
 
         Returns:
             What became of each file that was dealt with now.
@@ -63,18 +64,24 @@ class Watcher:
         settings = self._settings.segment.model_copy(update={"videos": tuple(files)})
         try:
             report = self._call(settings)
-        except ServerError as error:
-            # Prefect's server restarts, say; whoever watches for weeks outlives that.
+        except EXPECTED_ERRORS as error:
             log.warning("%s", error)
-            for state in files.values():
-                self._settling.forget(state)
-            return []
+        except Exception:
+            # Whoever watches for weeks outlives what nobody thought of, too.
+            log.exception("Segmenting %d videos broke; they are tried again", len(files))
+        else:
+            return self._note_all(files, report)
+        for state in files.values():
+            self._settling.forget(state)
+        return []
+
+    def _note_all(self, files: Mapping[Path, FileState], report: StageReport) -> list[VideoOutcome]:
         made = {str(video["path"]): video for video in report.facts["videos"]}
         outcomes = []
         for (path, state), outcome in zip(files.items(), report.outcomes, strict=True):
             try:
                 self._note(path, state, outcome, made.get(str(path)))
-            except DiskFullError as error:
+            except (StorageError, OSError) as error:
                 outcomes.append(replace(outcome, status="failed", reason=str(error), may_pass=True))
                 self._leave_for_later(path, state, outcomes[-1])
             else:
@@ -118,18 +125,23 @@ def watch(
         looks: How many looks; without end unless given.
 
     Returns:
-        What became of each file.
+        What became of each file; nothing where the looks have no end, since nobody would ever get it.
 
     Raises:
         MissingArtefactError: The store has no model.
-        DatasetError: The folder is missing.
+        DatasetError: The folder is missing at the first look; one that is gone later may come back.
     """
     watcher = Watcher(settings, call=call, clock=clock)
     outcomes: list[VideoOutcome] = []
-    done = 0
-    while looks is None or done < looks:
-        if done:
+    for turn in count() if looks is None else range(looks):
+        if turn:
             clock.sleep(settings.poll_seconds)
-        outcomes += watcher.look_once()
-        done += 1
+        try:
+            made = watcher.look_once()
+        except (*EXPECTED_ERRORS, OSError) as error:
+            if not turn:
+                raise
+            log.warning("%s", error)
+        else:
+            outcomes += made if looks is not None else []
     return outcomes

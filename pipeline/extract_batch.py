@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -94,16 +95,18 @@ def _spread(
         free.put(team)
     stop = threading.Event()
 
-    def work(path: Path) -> VideoOutcome:
+    def work(path: Path, context: Context) -> VideoOutcome:
         team = free.get()
         try:
-            return _extract_one(path, team, store=store, rules=rules, stop=stop)
+            return context.run(_extract_one, path, team, store=store, rules=rules, stop=stop)
         finally:
             free.put(team)
 
+    # Logs and progress of a thread belong to the run of whoever called; a context is for one thread at a time.
+    contexts = [copy_context() for _ in paths]
     pool = ThreadPoolExecutor(len(teams), thread_name_prefix="extract")
     try:
-        return list(pool.map(work, paths))
+        return list(pool.map(work, paths, contexts))
     finally:
         # Only where this is left early is anything still running or waiting.
         stop.set()

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -28,7 +29,8 @@ class _Ahead(Generic[Item]):
         self._items = items
         self._queue: queue.Queue[Item | _Failed | _Ended] = queue.Queue(maxsize=depth)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._produce, daemon=True)
+        # Whoever consumes may be within a run that its logs and its progress belong to.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._produce,), daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[Item]:

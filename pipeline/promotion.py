@@ -65,6 +65,9 @@ def promote_if_better(registry: Registry, entry: RegisteredRun) -> Promotion:
     champion = registry.champions().get(entry.name)
     decision = decide(entry, champion)
     if decision.promote:
+        # Why it leads is kept before it does. Where it does not, what was noted with it before still holds.
+        led = champion.version if champion is not None else None
+        registry.note_decision(entry, {"promote": True, "reasons": [decision.reason], "champion": led})
         registry.promote(entry)
     now = entry if decision.promote or champion is None else champion
     return Promotion(entry=entry, champion=now, reason=decision.reason)

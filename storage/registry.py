@@ -97,7 +97,7 @@ class Registry:
                 self._client.create_registered_model(name)
             version = self._client.create_model_version(
                 name,
-                source=absolute(self._store.run_folder(run)),
+                source=self._source(run, tracked=tracked),
                 run_id=tracked,
                 tags={_RUN_TAG: run, _TEST_TAG: test, _SCORES_TAG: json.dumps(dict(scores), sort_keys=True)},
             )
@@ -234,6 +234,13 @@ class Registry:
         return MlflowClient(
             tracking_uri=self._remote or f"sqlite:///{self._store.tracking_database.absolute()}"
         )
+
+    def _source(self, run: str, *, tracked: str) -> str:
+        """What MLflow is told of where a version lies; the run's key among its tags is what counts."""
+        if self._remote and self._store.is_local:
+            # A server refuses folders that are not its own, and could not read them: they may be of another machine.
+            return f"runs:/{tracked}/{run}"
+        return absolute(self._store.run_folder(run))
 
     def _track(
         self,

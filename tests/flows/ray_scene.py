@@ -15,7 +15,7 @@ from tests.flows.server import deployed, free_port, wait_for
 
 
 class Cluster:
-    """Ray nodes with a CPU each, on this machine."""
+    """Ray nodes with a CPU each, on this machine; the first says it has a GPU."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -25,14 +25,14 @@ class Cluster:
 
     def add_node(self, name):
         """Start a node with a CPU and a resource of its own; wait until it is part of the cluster."""
-        where = [f"--address={self.address}"]
+        where = [f"--address={self.address}", "--num-gpus=0"]
         if not self._nodes:
             where = [
-                *("--head", f"--port={self._port}", "--node-ip-address=127.0.0.1"),
+                *("--head", f"--port={self._port}", "--node-ip-address=127.0.0.1", "--num-gpus=1"),
                 *("--include-dashboard=false", f"--temp-dir={self._folder}"),
             ]
         log = self._folder / f"{name}.log"
-        options = ["--num-cpus=1", "--num-gpus=0", f'--resources={{"{name}": 1}}', "--block"]
+        options = ["--num-cpus=1", f'--resources={{"{name}": 1}}', "--block"]
         with log.open("w") as out:
             node = subprocess.Popen(
                 [
@@ -110,8 +110,8 @@ def extract_and_kill(cluster, second, server, arguments, *, store):
     return {"out": out, "log": log.read_text(), "code": flow.returncode, "killed": doing, "done": done}
 
 
-def extract_by_deployment(cluster, server, videos, *, store):
-    """Extract two videos over the cluster by a run of the deployment; how it ended, and on which workers."""
+def extract_by_deployment(cluster, server, videos, *, store, gpus):
+    """Extract two videos over the cluster by a run of the deployment, each with GPUs; how it ended, and its log."""
     settings = {
         "videos": [str(videos / name) for name in ("v0.mp4", "v1.mp4")],
         "store": str(store.with_name("by-deployment")),
@@ -121,12 +121,13 @@ def extract_by_deployment(cluster, server, videos, *, store):
             "batch_videos": 1,
             "runner": "ray",
             "ray_address": cluster.address,
+            "ray_gpus": gpus,
         },
     }
-    run = server.submit("extract/extract", settings)
+    # Nobody made such a limit: a worker of Ray that took it from the flow's environment would fail.
+    run = server.submit("extract/extract", settings, FACTSEG_GPU_LIMIT="of-nobody")
     name, message = server.wait_for_end(run)
-    logged = server.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
-    return {"ended": [name, message], "log": [entry["message"] for entry in logged]}
+    return {"ended": [name, message], "log": server.logged(run)}
 
 
 def main(folder, store, arguments):
@@ -147,7 +148,8 @@ def main(folder, store, arguments):
         runs = server.flow_runs(state={"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "RUNNING"]}})
         found["states"] = [run["state"]["name"] for run in runs]
         found["tasks"] = [run["state_name"] for run in server.post("/task_runs/filter", {})]
-        found["deployment"] = extract_by_deployment(cluster, server, Path(arguments[0]), store=store)
+        for name, gpus in (("deployment", 1), ("greedy", 2)):
+            found[name] = extract_by_deployment(cluster, server, Path(arguments[0]), store=store, gpus=gpus)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

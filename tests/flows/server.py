@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -134,17 +135,31 @@ class Server:
         (value,) = wait_for(answered, what=f"an answer to {path}", seconds=60)
         return value
 
+    def get(self, path):
+        """What the API answers when it is asked for a JSON value."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api{path}", timeout=60) as answer:
+            return json.loads(answer.read())
+
     def deployment(self, name):
         """Id of a deployment `flow/name`."""
-        url = f"http://127.0.0.1:{self.port}/api/deployments/name/{name}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return json.loads(answer.read())["id"]
+        return self.get(f"/deployments/name/{name}")["id"]
+
+    def logged(self, run):
+        """What the log of a run says; it reaches the server in batches, after the end of the run too."""
+        filters = {"logs": {"flow_run_id": {"any_": [run]}}}
+        return [entry["message"] for entry in self.post("/logs/filter", filters)]
 
     def submit(self, name, settings, *, after_seconds=0, **environment):
-        """Id of a new run of deployment `flow/name`, with more in the environment of its process."""
+        """Id of a new run of deployment `flow/name`, with more in the environment of its process.
+
+        Settings are a mapping, or the path of a file, as the nightly schedule gives it.
+        """
         start = datetime.now(UTC) + timedelta(seconds=after_seconds)
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": start.isoformat()}}
-        body = {"parameters": {"settings": settings}, "state": state}
+        parameters = (
+            {"settings": settings} if isinstance(settings, dict) else {"settings_file": str(settings)}
+        )
+        body = {"parameters": parameters, "state": state}
         if environment:
             body["job_variables"] = {"env": environment}
         return self.post(f"/deployments/{self.deployment(name)}/create_flow_run", body)["id"]
@@ -159,9 +174,22 @@ class Server:
 
     def states(self, run):
         """Names of the states that a run went through."""
-        url = f"http://127.0.0.1:{self.port}/api/flow_run_states/?flow_run_id={run}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return [state["name"] for state in json.loads(answer.read())]
+        return [state["name"] for state in self.get(f"/flow_run_states/?flow_run_id={run}")]
+
+    def wait_for_tasks(self, run, *, count):
+        """Wait until as many task runs of a run and its subflows are written down; more fail at once.
+
+        The server writes them down some seconds after they ended.
+        """
+
+        def counted():
+            subflows = self.flow_runs(parent_flow_run_id={"any_": [run]})
+            runs = [run, *(each["id"] for each in subflows)]
+            found = self.post("/task_runs/count", {"flow_runs": {"id": {"any_": runs}}})
+            assert found <= count
+            return found == count
+
+        wait_for(counted, what=f"{count} task runs of {run}", seconds=60)
 
     def wait_until_running(self, run):
         wait_for(lambda: self.state(run)[1] == "RUNNING", what=f"the start of run {run}")
@@ -187,10 +215,16 @@ def documented_commands():
     return [shlex.split(line) for line in block.splitlines() if line.startswith("prefect")]
 
 
+def documented_toml():
+    """The settings file that the page shows, parsed."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    return tomllib.loads(re.search(r"`factseg.toml`.*?```toml\n(.*?)```", page, re.DOTALL)[1])
+
+
 @contextmanager
-def deployed(home):
+def deployed(home, **environment):
     """A server, its pool, its deployments and a worker, by the five commands of the page."""
-    server = Server(home)
+    server = Server(home, **environment)
     start, pool, deploy, worker, run = documented_commands()
     assert start == ["prefect", "server", "start"]
     assert run[:3] == ["prefect", "deployment", "run"]

@@ -6,14 +6,19 @@ from dataclasses import replace
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import chain, stages
+from flows import chain, hooks, stages
 from flows.chain import FLOWS, AllFailedError, PrefectRunner, conclude, report_of
 from flows.reports import RUN_LOG, StageReport
+from pipeline import progress
 from pipeline.errors import DatasetError
 from pipeline.outcome import VideoOutcome
+from pipeline.overlap import ahead
 from pipeline.settings import ExtractSettings
 from storage.errors import DiskFullError
 
@@ -100,6 +105,57 @@ def test_a_batch_that_breaks_harms_no_other_and_a_full_disk_starts_no_other(monk
     with pytest.raises(DiskFullError, match=r"no room to write a\.parquet"):
         over(["a", "no room", "c"])
     assert tried == ["a", "no room"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_server")
+def test_a_step_whose_error_may_pass_is_carried_out_again_and_one_that_a_person_must_mend_is_not():
+    tried = []
+
+    def step(batch):
+        tried.append(batch)
+        if batch == "share" and tried.count("share") == 1:
+            raise ConnectionResetError("the share was gone for a moment")
+        if batch == "labels":
+            raise DatasetError("there: no such folder. Give another.")
+        return f"{batch} done"
+
+    @flow
+    def over(batches):
+        return PrefectRunner().map("step", step, batches)
+
+    assert over(["share"]) == ["share done"]
+    assert tried == ["share", "share"]
+    with pytest.raises(DatasetError, match="no such folder"):
+        over(["labels"])
+    assert tried.count("labels") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("embedded_server")
+def test_progress_that_a_thread_reports_is_an_artifact_of_the_flow_run(monkeypatch):
+    monkeypatch.setattr(hooks, "PROGRESS_EVERY_SECONDS", 0.0)
+
+    def decoded():
+        for done in range(1, 4):
+            progress.report("extract a.mp4", done=done, total=4, unit="frames")
+            yield done
+
+    def step(_):
+        with ahead(decoded()) as frames:
+            return list(frames)
+
+    @flow
+    def extracting():
+        with hooks.progress_artifacts():
+            PrefectRunner().map("step", step, ["batch"])
+        return flow_run.id
+
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[extracting()]))
+    with get_client(sync_client=True) as client:
+        (made,) = client.read_artifacts(artifact_filter=wanted)
+    assert (made.type, made.data) == ("progress", 75.0)
+    assert made.task_run_id is not None
 
 
 def test_ten_thousand_videos_are_a_task_run_for_every_eight(monkeypatch, tmp_path):

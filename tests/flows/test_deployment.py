@@ -1,10 +1,12 @@
 """Deployments on a real server with a real worker, as docs/operations.md says."""
 
+import json
 import re
 
 import pytest
+from mlflow import MlflowClient
 
-from tests.flows.server import deployed, documented_commands, wait_for
+from tests.flows.server import deployed, documented_commands, documented_toml, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,44 @@ def test_the_last_command_of_the_page_segments_a_video_on_the_worker_and_leaves_
     assert {artifact["key"] for artifact in made} >= {"segment-videos", "segment-results"}
 
 
+def toml_of(settings):
+    """Settings as TOML; JSON writes its strings, numbers and lists in the same way."""
+    plain = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for group in settings.keys() - plain.keys():
+        lines += [f"[{group}]", *(f"{key} = {json.dumps(value)}" for key, value in settings[group].items())]
+    return "\n".join(lines)
+
+
+def test_the_settings_file_of_the_page_gives_the_schedule_its_first_model(server, dataset, tmp_path):
+    page = documented_toml()
+    places = {"videos": "videos", "groundTruth": "labels", "mapping.txt": "mapping.txt", "splits": "splits"}
+    settings = page | {
+        "store": str(tmp_path / page["store"]),
+        "dataset": {key: str(dataset / places[value]) for key, value in page["dataset"].items()},
+        # The page's defaults need weights that are trained, and hours.
+        "extraction": {"features": ["clip:stride=5"], "weights": "random"},
+        "training": {"recipe": str(dataset / "tiny.yaml"), "epochs": 3},
+    }
+    (tmp_path / "factseg.toml").write_text(toml_of(settings))
+    run = server.submit("retrain/retrain", tmp_path / "factseg.toml")
+    assert server.wait_for_end(run) == (
+        "Completed",
+        "3 done, 0 skipped; promoted: it is the first model of this name",
+    )
+    registry = MlflowClient(f"sqlite:///{tmp_path / page['store'] / 'mlflow.db'}")
+    (model,) = registry.search_registered_models()
+    leading = registry.get_model_version_by_alias(model.name, "champion")
+    noted = json.loads(leading.tags["factseg.decision"])
+    assert (noted["promote"], noted["reasons"]) == (True, ["it is the first model of this name"])
+    # What is new, a batch of videos, texts, training, scoring, and the four subflows of the latter four.
+    server.wait_for_tasks(run, count=9)
+    # The next night finds nothing new.
+    again = server.submit("retrain/retrain", tmp_path / "factseg.toml")
+    assert server.wait_for_end(again) == ("Completed", "no labelled video is new or changed")
+    server.wait_for_tasks(again, count=1)
+
+
 def test_a_wrong_parameter_is_refused_before_the_run_starts(server):
     before = len(server.flow_runs())
     ran = server.prefect(
@@ -93,6 +133,7 @@ def test_the_full_pipeline_runs_on_the_worker_with_one_bad_video(server, dataset
     run = server.submit("full-pipeline/full-pipeline", settings)
     assert server.wait_for_end(run) == ("PartlyFailed", "1 of 4 failed")
     assert len(list((tmp_path / "store" / "evaluations").glob("*/report.html"))) == 1
+    server.wait_for_tasks(run, count=8)
 
     def reasons():
         # Logs reach the server in batches, after the end of the run too; the subflow has its own.

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -176,12 +178,44 @@ def test_a_server_that_restarts_while_a_worker_runs_loses_nothing(server, datase
     assert server.states(run).count("Running") == 1
 
 
-def test_a_limit_for_the_gpu_must_exist_and_is_then_kept(server, dataset, trained):
-    settings = segmenting(dataset, trained, "a")
-    run = server.submit("segment/segment", settings, FACTSEG_GPU_LIMIT="factseg-gpu")
+def test_a_limit_for_the_gpu_must_exist(server, dataset, trained):
+    run = server.submit(
+        "segment/segment", segmenting(dataset, trained, "a"), FACTSEG_GPU_LIMIT="factseg-gpu-of-nobody"
+    )
     name, message = server.wait_for_end(run)
     assert name == "Failed"
-    assert "prefect gcl create factseg-gpu --limit 1" in message
+    assert "prefect gcl create factseg-gpu-of-nobody --limit 1" in message
+
+    def said():
+        return [line for line in server.logged(run) if "What it stored is kept; mend the cause" in line]
+
+    (sentence,) = wait_for(said, what="the last word of the run in its log", seconds=60)
+    assert f"of segment ended Failed: {message.rstrip('.')}. " in sentence
+
+
+def test_a_run_waits_for_the_gpu_while_another_has_it(server, dataset, trained, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(trained[0], store)
+    new = tmp_path / "new.mp4"
+    new.write_bytes((dataset / "videos" / "a.mp4").read_bytes() + (8).to_bytes(4, "big") + b"free")
+    settings = {"videos": [str(new)], "store": str(store)}
+
+    def stored():
+        return {
+            path.name for room in ("features", "predictions") for path in (store / room).rglob("*.parquet")
+        }
+
+    before = stored()
     server.prefect("gcl", "create", "factseg-gpu", "--limit", "1")
-    again = server.submit("segment/segment", settings, FACTSEG_GPU_LIMIT="factseg-gpu")
-    assert server.wait_for_end(again)[0] == "Completed"
+    slot = {"names": ["factseg-gpu"], "slots": 1, "mode": "concurrency"}
+    server.post("/v2/concurrency_limits/increment", slot)
+    run = server.submit("segment/segment", settings, FACTSEG_GPU_LIMIT="factseg-gpu")
+    server.wait_until_running(run)
+    # More than such a run takes from here to its end.
+    time.sleep(30)
+    assert server.state(run)[1] == "RUNNING"
+    assert stored() == before
+    server.post("/v2/concurrency_limits/decrement", slot)
+    assert server.wait_for_end(run) == ("Completed", "1 done, 0 skipped")
+    assert len(stored() - before) == 2
+    assert server.get("/v2/concurrency_limits/factseg-gpu")["active_slots"] == 0

@@ -10,9 +10,12 @@ import urllib.error
 import urllib.request
 
 import pytest
+from mlflow import MlflowClient
 
 from flows.cli import run_command
 from storage.places import listed, name_within, place_of, put_file
+from storage.registry import Registry
+from storage.store import Store
 from tests.flows.conftest import dataset_options
 
 pytestmark = pytest.mark.slow
@@ -70,6 +73,21 @@ def asked(capsys, tmp_path, monkeypatch):
         return said.err if code else json.loads(said.out)
 
     return ask
+
+
+def test_a_store_in_a_folder_registers_its_models_with_a_server_that_is_named(
+    tracking, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
+    registry = Registry(Store(tmp_path / "store"))
+    asked = {"run": "ab" * 32, "test": "t", "scores": {"f1@50": 50.0}, "parameters": {}, "curves": []}
+    entry = registry.register("in a folder", **asked)
+    assert registry.register("in a folder", **asked) == entry
+    registry.promote(entry)
+    assert Registry(Store(tmp_path / "store")).champion("in a folder") == entry
+    assert not (tmp_path / "store" / "mlflow.db").exists()
+    leading = MlflowClient(tracking).get_model_version_by_alias("in a folder", "champion")
+    assert leading.tags["factseg.run"] == "ab" * 32
 
 
 def test_the_chain_runs_on_a_store_by_url(bucket, tracking, dataset, tmp_path, asked):

@@ -139,6 +139,10 @@ def test_a_node_killed_at_work_loses_nothing_and_a_deployment_uses_the_rest(
     # The same over what is left of the cluster, started by a worker.
     by_deployment = found["deployment"]
     assert by_deployment["ended"] == ["Completed", "2 done, 0 skipped"], by_deployment["log"]
+    # Each of its batches asked for the one GPU that a node says it has; more than that, no machine has.
+    name, message = found["greedy"]["ended"]
+    assert (name, "wants 1 CPUs and 2 GPUs of one machine" in message) == ("Failed", True), message
+    assert "1 CPUs and 1 GPUs" in message
     features = files_of(tmp_path / "by-deployment")
     assert len(features) == 2
     assert features.items() <= files_of(store).items()

@@ -8,11 +8,13 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.invoke import execute_retrain
+from pipeline.encode import write_h264
 from pipeline.errors import DatasetError
 from pipeline.settings_operations import RetrainSettings
 from storage import atomic
@@ -20,7 +22,7 @@ from storage.database_seal import database_problem
 from storage.errors import DiskFullError
 from storage.registry import Registry
 from storage.store import Store
-from tests.flows.conftest import dataset_options
+from tests.flows.conftest import COLOURS, dataset_options
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +69,45 @@ def test_retraining_learns_what_is_new_and_changes_nothing_otherwise(world, fact
     facts = json.loads(promoted.stdout)
     assert (facts["promoted"], facts["champion"]) == (True, 2)
     assert champion(store) == 2
+
+
+def decision(store, *, version):
+    """What the registry keeps of why a version was promoted or not, read by MLflow alone."""
+    tags = MlflowClient(f"sqlite:///{store / 'mlflow.db'}").get_model_version("tiny", str(version)).tags
+    return json.loads(tags["factseg.decision"])
+
+
+def test_why_a_first_model_leads_is_in_the_registry(trained):
+    noted = decision(trained[0], version=1)
+    assert noted == {"promote": True, "reasons": ["it is the first model of this name"], "champion": None}
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["alike", "moved"])
+def test_a_new_video_alone_is_extracted_and_how_far_it_lies_from_the_others_is_noted(
+    world, monkeypatch, moved
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store, data = world
+    labels = (data / "labels" / "b.txt").read_text().split("\n")[:-1]
+    rng = np.random.default_rng(5)
+    colours = {label: np.roll(colour, 1) if moved else colour for label, colour in COLOURS.items()}
+    pictures = [
+        (np.array(colours[label]) + rng.integers(0, 30, (64, 96, 3))).astype(np.uint8) for label in labels
+    ]
+    write_h264(data / "videos" / "d.mp4", pictures, width=96, height=64, fps=10)
+    shutil.copy(data / "labels" / "b.txt", data / "labels" / "d.txt")
+    (data / "splits" / "train.split1.bundle").write_text("a\nb\nd")
+    report = execute_retrain(retraining(store, data), direct=True)
+    assert {outcome.video: outcome.status for outcome in report.outcomes} == {
+        "a": "skipped",
+        "b": "skipped",
+        "c": "skipped",
+        "d": "done",
+    }
+    assert report.facts["news"] == "1 new (d)"
+    noted = decision(store, version=2)
+    assert noted["drift"] == report.facts["drift"]
+    assert (noted["drift"] > 0.5) is moved, noted["drift"]
 
 
 def relabelled(data):
@@ -198,9 +239,8 @@ def test_wherever_a_retrain_finds_no_room_it_names_the_file_and_the_champion_sta
     assert {outcome.status for outcome in report.outcomes} == {"skipped"}
     assert (facts["news"], facts["promoted"]) == ("1 new (d), 1 changed (a)", True)
     assert [entry.version for entry in Registry(Store(store)).versions("tiny")] == [2, 1]
-    tags = MlflowClient(f"sqlite:///{store / 'mlflow.db'}").get_model_version("tiny", "2").tags
-    noted = json.loads(tags["factseg.decision"])
-    assert (noted["promote"], noted["champion"]) == (True, 1)
+    noted = decision(store, version=2)
+    assert (noted["promote"], noted["champion"], noted["drift"]) == (True, 1, facts["drift"])
     assert "; ".join(noted["reasons"]) == facts["decision"]
     # What was rolled back by hand stays so, however the same challenger would be judged every night.
     assert Registry(Store(store)).roll_back("tiny").version == 1

@@ -1,7 +1,12 @@
 """What goes wrong is said once, whichever of the command, its flow, its subflows and their tasks noticed it."""
 
+import httpx
 import pytest
 
+from flows import chain
+from flows.invoke import execute
+from pipeline.errors import ServerError
+from pipeline.settings import EmbedSettings
 from tests.flows.conftest import dataset_options
 
 
@@ -42,3 +47,13 @@ def test_a_server_that_does_not_answer_is_named_with_the_remedy(factseg, tmp_pat
     assert said.startswith("error: PREFECT_API_URL is http://127.0.0.1:9/api, and no flow can run there")
     assert "`prefect server start`" in said
     assert not (tmp_path / "store").exists()
+
+
+def test_a_server_that_is_lost_while_the_flow_runs_is_an_error_with_the_remedy(monkeypatch, tmp_path):
+    def lose(*_):
+        raise httpx.ConnectError("All connection attempts failed")
+
+    monkeypatch.setattr(chain, "call_flow", lose)
+    settings = EmbedSettings(store=tmp_path / "store", mapping=tmp_path / "mapping.txt")
+    with pytest.raises(ServerError, match=r"All connection attempts failed\..*run the same command again"):
+        execute("embed-text", settings, direct=False)

@@ -1,6 +1,7 @@
 """A watched folder: each video once, when it is complete, whatever else happens."""
 
 import errno
+import gc
 import json
 import os
 
@@ -9,11 +10,12 @@ import pytest
 from flows import watch as watching
 from flows.reports import StageReport
 from flows.watch import Watcher, watch
-from pipeline.errors import ServerError
+from pipeline.errors import DatasetError, ServerError, WeightsError
 from pipeline.outcome import VideoOutcome
 from pipeline.settings import SegmentSettings
 from pipeline.settings_operations import WatchSettings
 from storage import atomic
+from storage.errors import CorruptArtefactError
 from storage.segments import Segment, write_segments
 from storage.store import Store
 
@@ -207,19 +209,90 @@ def test_results_that_find_no_room_are_written_later(world, monkeypatch):
     assert len(list(settings.out.glob("*.segments.*"))) == 8
 
 
-def test_a_server_that_is_gone_for_a_while_costs_the_watcher_nothing(world):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerError("no flow can run there"),
+        WeightsError("the weights do not fit"),
+        CorruptArtefactError("manifest.json is damaged"),
+        RuntimeError("the embedded server did not start"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_breaks_the_whole_stage_for_a_while_costs_the_watcher_nothing(world, error, caplog):
     folder, settings, clock, segmenter = world
     (folder / "a.mp4").write_bytes(CONTENT)
-    gone = [ServerError("no flow can run there"), ServerError("no flow can run there")]
+    broken = [error, error]
 
     def call(batch):
-        if gone:
-            raise gone.pop()
+        if broken:
+            raise broken.pop()
         return segmenter(batch)
 
     outcomes = watch(settings, call=call, clock=clock, looks=12)
-    assert not gone
+    assert not broken
     assert [outcome.status for outcome in outcomes] == ["done"]
+    assert caplog.text.count(str(error)) >= 2
+
+
+def test_a_folder_that_is_gone_for_a_while_costs_nothing_but_at_the_start_it_is_named(world, tmp_path):
+    folder, settings, clock, segmenter = world
+    (folder / "a.mp4").write_bytes(CONTENT)
+    away = tmp_path / "not mounted"
+    sleep, slept = clock.sleep, []
+
+    def unmounted_for_a_while(seconds):
+        sleep(seconds)
+        slept.append(seconds)
+        if len(slept) == 1:
+            folder.rename(away)
+        if len(slept) == 3:
+            away.rename(folder)
+
+    clock.sleep = unmounted_for_a_while
+    outcomes = watch(settings, call=segmenter, clock=clock, looks=12)
+    assert [outcome.status for outcome in outcomes] == ["done"]
+    folder.rename(away)
+    with pytest.raises(DatasetError, match="in"):
+        watch(settings, call=segmenter, clock=clock, looks=12)
+
+
+def test_results_whose_folder_is_gone_for_a_while_are_written_later(world, tmp_path):
+    folder, settings, clock, segmenter = world
+    (folder / "a.mp4").write_bytes(CONTENT)
+    # No folder can be made in a file, as none can in a share that is not there.
+    (tmp_path / "share").write_text("")
+    settings = settings.model_copy(update={"out": tmp_path / "share" / "out"})
+    watcher = Watcher(settings, call=segmenter, clock=clock)
+    watcher.look_once()
+    clock.sleep(11)
+    assert [outcome.status for outcome in watcher.look_once()] == ["failed"]
+    (tmp_path / "share").unlink()
+    watcher.look_once()
+    clock.sleep(11)
+    assert [outcome.status for outcome in watcher.look_once()] == ["done"]
+    assert len(list(settings.out.iterdir())) == 4
+
+
+def test_watching_without_end_keeps_nothing_of_the_past(world):
+    folder, settings, clock, segmenter = world
+    sleep, turns, kept = clock.sleep, iter(range(40)), {}
+
+    def one_more_video(seconds):
+        sleep(seconds)
+        turn = next(turns)
+        (folder / f"{turn}.mp4").write_bytes(CONTENT + bytes(turn))
+        if turn in (5, 39):
+            gc.collect()
+            kept[turn] = sum(type(one) is VideoOutcome for one in gc.get_objects())
+        if turn == 39:
+            raise KeyboardInterrupt
+
+    clock.sleep = one_more_video
+    with pytest.raises(KeyboardInterrupt):
+        watch(settings, call=segmenter, clock=clock)
+    assert len(segmenter.asked) > 30
+    assert kept[39] <= kept[5] + 2
 
 
 def test_an_interrupted_video_is_taken_up_by_the_next_watcher(world):

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -145,6 +146,25 @@ def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path
     made = [sorted((tmp_path / name / "features" / "clip").glob("*.parquet")) for name in ("one", "several")]
     assert [file.name for file in made[0]] == [file.name for file in made[1]]
     assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+
+
+def test_several_workers_work_within_the_callers_context(videos, tmp_path, monkeypatch):
+    run = ContextVar("run", default="none")
+    seen = []
+
+    def note_run(*args, **options):
+        seen.append((threading.current_thread() is threading.main_thread(), run.get()))
+        return extract_video(*args, **options)
+
+    monkeypatch.setattr(module, "extract_video", note_run)
+    run.set("of the caller")
+    outcomes = extract_batch(
+        [videos / "a.mp4", videos / "b.mp4"],
+        extraction=SETTINGS.model_copy(update={"workers": 2}),
+        store=tmp_path / "store",
+    )
+    assert [one.status for one in outcomes] == ["done", "done"]
+    assert seen == [(False, "of the caller")] * 2
 
 
 def test_videos_are_spread_over_the_devices(videos, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 
@@ -78,3 +79,14 @@ def test_leaving_early_ends_an_endless_generator():
 def test_stages_can_be_chained():
     with ahead(numbers(10)) as first, ahead(2 * item for item in first) as second:
         assert list(second) == list(range(0, 20, 2))
+
+
+def test_what_is_made_ahead_is_made_within_the_consumers_context():
+    run = ContextVar("run", default="none")
+
+    def named():
+        yield run.get()
+
+    run.set("of the consumer")
+    with ahead(named()) as items:
+        assert list(items) == ["of the consumer"]
