@@ -21,9 +21,9 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
-from pipeline.listing import distinct_names, printable
+from pipeline.listing import distinct_names, list_some_videos, printable
 from pipeline.outcome import VideoOutcome
-from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
+from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in, without_query
 from pipeline.results import write_results
 from pipeline.segment import choose_run
 from pipeline.settings import EmbedSettings, EvaluateSettings, ExtractSettings, RunSettings, SegmentSettings
@@ -238,13 +238,25 @@ def prepare(settings: RunSettings, call: StageCaller) -> list[StageReport]:
         video_cache_gib=dataset.video_cache_gib,
         extraction=extraction,
     )
-    reports = [call("extract", wanted_videos)]
+    extracted = call("extract", wanted_videos)
+    outcomes = merge_outcomes([_namesakes(dataset.video_source), extracted.outcomes])
+    reports = [replace(extracted, outcomes=outcomes)]
     if settings.training.model == "fact-clip" and settings.dataset.mapping is not None:
         wanted = EmbedSettings(
             store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
         )
         reports.append(call("embed-text", wanted))
     return reports
+
+
+def _namesakes(folder: VideoAddress) -> list[VideoOutcome]:
+    """Videos that a data set leaves out because another one has their id: features are made, but never trained on."""
+    if isinstance(folder, str):
+        return []
+    return [
+        VideoOutcome(video=path.name, status="failed", reason=reason, path=_shown(path))
+        for path, reason in find_videos(folder).failed.items()
+    ]
 
 
 STAGES: Mapping[str, Callable[[Any, Runner], StageReport]] = {
@@ -281,17 +293,17 @@ def _list_videos(
         if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a name is too long)
             paths.append(path)
             continue
-        candidates = find_videos(path, recursive=recursive)
-        paths += candidates.by_id.values()
+        listing = list_some_videos(path, recursive=recursive)
+        paths += listing.videos
         outcomes += [
-            VideoOutcome(video=file.name, status="failed", reason=reason)
-            for file, reason in candidates.failed.items()
-        ]
-        outcomes += [
-            VideoOutcome(video=file.name, status="skipped", reason="not a video")
-            for file in candidates.not_videos
+            VideoOutcome(video=file.name, status="skipped", reason="not a video", path=_shown(file))
+            for file in listing.not_videos
         ]
     return paths, outcomes
+
+
+def _shown(address: VideoAddress) -> str:
+    return without_query(address) if isinstance(address, str) else printable(address.absolute())
 
 
 def _batches(items: Sequence[Batched], *, size: int) -> list[Sequence[Batched]]:
@@ -301,7 +313,9 @@ def _batches(items: Sequence[Batched], *, size: int) -> list[Sequence[Batched]]:
 def _broken(paths: Sequence[VideoAddress], error: Exception) -> list[VideoOutcome]:
     reason = f"unexpected {type(error).__name__}: {error}. Please report it with the log."
     return [
-        VideoOutcome(video=Path(name_of(path)).stem, status="failed", reason=reason, may_pass=True)
+        VideoOutcome(
+            video=Path(name_of(path)).stem, status="failed", reason=reason, may_pass=True, path=_shown(path)
+        )
         for path in paths
     ]
 

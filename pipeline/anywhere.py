@@ -66,8 +66,8 @@ def segment_anywhere(
         return [replace(video, path=_shown(path)) for path, video in zip(paths, made, strict=True)]
 
     def failed(address: VideoAddress, reason: str) -> SegmentedVideo:
-        shown = printable(without_query(str(address)))
-        return SegmentedVideo(outcome=_failed(address, reason), path=shown, prediction="")
+        outcome = _failed(address, reason)
+        return SegmentedVideo(outcome=outcome, path=outcome.path, prediction="")
 
     return _for_each(videos, work, failed=failed, cache_gib=settings.video_cache_gib)
 
@@ -96,7 +96,12 @@ def _for_each(
 
 
 def _failed(address: VideoAddress, reason: str) -> VideoOutcome:
-    return VideoOutcome(video=printable(Path(name_of(address)).stem), status="failed", reason=reason)
+    return VideoOutcome(
+        video=printable(Path(name_of(address)).stem),
+        status="failed",
+        reason=reason,
+        path=printable(without_query(str(address))),
+    )
 
 
 def _placed(paths: Sequence[Path], outcomes: Sequence[VideoOutcome]) -> list[VideoOutcome]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.decode_rules import DecodeRules, OnCorrupt
-from pipeline.errors import DatasetError, VideoError
+from pipeline.errors import VideoError
 from pipeline.guard import probe_guarded
-from pipeline.listing import list_videos, printable
+from pipeline.listing import list_some_videos, list_videos, printable
 from pipeline.probe import PROBE_VERSION, VideoFacts, check_file
 from pipeline.remote_videos import (
     DEFAULT_CACHE_GIB,
@@ -65,10 +65,12 @@ class Candidates:
 def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
     """The files in ``folder`` that may be videos, by id; those of deeper folders have these in their ids.
 
+    For data sets, whose splits and labels name videos by their ids.
+
     Raises:
         DatasetError: The folder is missing or empty.
     """
-    listing = list_videos(folder, recursive=recursive)
+    listing = list_some_videos(folder, recursive=recursive)
     by_id: dict[str, Path] = {}
     failed: dict[Path, str] = {}
     for path in listing.videos:
@@ -78,10 +80,6 @@ def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
             failed[path] = (
                 f"{path}: the video id {video_id!r} is already that of {other.name}. Rename one of them."
             )
-    if not by_id:
-        raise DatasetError(
-            f"{folder} holds no video ({len(listing.not_videos)} other files). Give a folder of videos."
-        )
     return Candidates(by_id=by_id, failed=failed, not_videos=listing.not_videos)
 
 
