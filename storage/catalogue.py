@@ -74,23 +74,40 @@ def read_catalogue(path: Place) -> list[CatalogueRow]:
     return [CatalogueRow(**row) for row in table.to_pylist()]
 
 
-def update_catalogue(path: Place, rows: Iterable[CatalogueRow]) -> None:
+def update_catalogue(
+    path: Place, rows: Iterable[CatalogueRow], *, keep_failures: bool = False
+) -> list[CatalogueRow]:
     """Add rows, or replace those of the same path; two processes may do so at once.
 
     Every video that is opened comes by here, so this costs little beside a catalogue of many thousand: rows of others
     are never looked at one by one, and read only where another process wrote since.
+
+    Args:
+        path: The catalogue.
+        rows: What is known now.
+        keep_failures: A row stays that says of the same content that it failed.
+
+    Returns:
+        The rows of these paths as they are in the catalogue now.
     """
     fresh = {row.path: row for row in rows}
     with artefact_lock(path):
         table = _last_written(path)
         ours = pc.is_in(table["path"], value_set=pa.array(list(fresh), pa.string()))
         known = {row["path"]: CatalogueRow(**row) for row in table.filter(ours).to_pylist()}
+        if keep_failures:
+            fresh |= {name: row for name, row in known.items() if _failed_alike(row, fresh[name])}
         if known == fresh:
-            return
+            return list(fresh.values())
         added = pa.Table.from_pylist([asdict(row) for row in fresh.values()], schema=CATALOGUE_SCHEMA)
         updated = pa.concat_tables([table.filter(pc.invert(ours)), added]).sort_by("path").combine_chunks()
         write_table(path, updated, layout=CATALOGUE_LAYOUT, metadata={})
         _remember(path, updated)
+    return list(fresh.values())
+
+
+def _failed_alike(known: CatalogueRow, fresh: CatalogueRow) -> bool:
+    return known.status == "failed" and known.video_hash is not None and known.video_hash == fresh.video_hash
 
 
 _remembered: tuple[Path, tuple[int, int, int], pa.Table] | None = None
