@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.catalogue import known_video
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, WeightsError
 from pipeline.extract_batch import extract_batch, plan_batch
 from pipeline.inputs import feature_key, inputs_of_settings
 from pipeline.listing import printable
@@ -42,7 +42,7 @@ def extract_anywhere(
         dry_run: Only say what would be done.
 
     Raises:
-        WeightsError: Weights cannot be had; no video could be done.
+        WeightsError: Weights cannot be had, or do not fit; no video could be done.
     """
 
     def work(paths: Sequence[Path]) -> list[VideoOutcome]:
@@ -90,6 +90,8 @@ def _for_each(
         try:
             with local_video(video, cache_gib=cache_gib) as path:
                 made += work([path])
+        except WeightsError:
+            raise
         except PipelineError as error:
             made.append(failed(video, str(error)))
     return made

@@ -14,7 +14,7 @@ from pipeline import progress
 from pipeline.catalogue import Video, hand_to_pyav, note_decoder, note_reading, open_video
 from pipeline.decode_rules import DecodeRules
 from pipeline.device import choose_devices
-from pipeline.errors import DecoderError, PipelineError, TooShortError, VideoError
+from pipeline.errors import DecoderError, PipelineError, TooShortError, VideoError, WeightsError
 from pipeline.extract import extract_video, missing_features
 from pipeline.extractors import ExtractorSet, load_extractors
 from pipeline.flow_cache import FlowCache
@@ -49,7 +49,7 @@ def extract_batch(
         store: Where the store lies.
 
     Raises:
-        WeightsError: Weights cannot be had; no video could be done.
+        WeightsError: Weights cannot be had, or do not fit; no video could be done.
         DiskFullError: There is no room for features; no other video could be done.
         KeyboardInterrupt: The run was stopped; no file is half-written and no thread is left.
     """
@@ -130,8 +130,8 @@ def _attempt(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
 def _outcome(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
     try:
         return work(path)
-    except DiskFullError:
-        # It says nothing about this video, and the next one would find no room either.
+    except (DiskFullError, WeightsError):
+        # It says nothing about this video: the next one would find no room, and no fitting network, either.
         raise
     except (PipelineError, StorageError) as error:
         reason = str(error)
