@@ -347,4 +347,8 @@ def _row(video: Video) -> CatalogueRow:
         num_frames=facts.num_frames,
         duration_seconds=facts.duration,
         decoder=facts.decoder,
+        video_streams=facts.video_streams,
+        stream_index=facts.stream_index,
+        pixel_aspect=facts.pixel_aspect,
+        variable_rate=facts.has_variable_rate,
     )

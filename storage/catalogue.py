@@ -31,6 +31,10 @@ _FIELDS: "list[pa.Field[Any]]" = [
     pa.field("num_frames", pa.int64()),
     pa.field("duration_seconds", pa.float64()),
     pa.field("decoder", pa.string()),
+    pa.field("video_streams", pa.int32()),
+    pa.field("stream_index", pa.int32()),
+    pa.field("pixel_aspect", pa.float64()),
+    pa.field("variable_rate", pa.bool_()),
 ]
 CATALOGUE_SCHEMA = pa.schema(_FIELDS)
 
@@ -64,14 +68,22 @@ class CatalogueRow:
     duration_seconds: float | None = None
     decoder: str | None = None
     """Library that decodes it right here."""
+    video_streams: int | None = None
+    """Video streams of the file, without cover pictures; like what follows, unknown of files that an earlier version
+    of this program probed and that were not opened since."""
+    stream_index: int | None = None
+    """The stream that is taken."""
+    pixel_aspect: float | None = None
+    """Width of a pixel over its height, upright; recorded, never applied."""
+    variable_rate: bool | None = None
+    """Whether the time stamps of the frames are unevenly spaced."""
 
 
 def read_catalogue(path: Place) -> list[CatalogueRow]:
     """Every row, by path; an empty list where no video was ever probed."""
     if not path.exists():
         return []
-    table, _ = read_table(path, layout=CATALOGUE_LAYOUT)
-    return [CatalogueRow(**row) for row in table.to_pylist()]
+    return [CatalogueRow(**row) for row in _read(path).to_pylist()]
 
 
 def update_catalogue(
@@ -120,10 +132,18 @@ def _last_written(path: Place) -> pa.Table:
         return CATALOGUE_SCHEMA.empty_table()
     if isinstance(path, Path) and _remembered is not None and _remembered[:2] == (path, _stamp(path)):
         return _remembered[2]
-    table, _ = read_table(path, layout=CATALOGUE_LAYOUT)
-    table = table.replace_schema_metadata(None)
+    table = _read(path)
     _remember(path, table)
     return table
+
+
+def _read(path: Place) -> pa.Table:
+    """The table at rest, in the columns of today: those that were not there when it was written are null."""
+    table, _ = read_table(path, layout=CATALOGUE_LAYOUT)
+    for field in CATALOGUE_SCHEMA:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(CATALOGUE_SCHEMA.names).replace_schema_metadata(None)
 
 
 def _remember(path: Place, table: pa.Table) -> None:
