@@ -44,8 +44,8 @@ StageCaller = Callable[[str, StrictSettings], StageReport]
 
 def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     """Features of every video that has none yet, and the table of what became of each."""
-    if settings.show_predictions and any(isinstance(video, str) for video in settings.videos):
-        raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    if settings.show_predictions:
+        _check_predictions(settings)
     # First what costs nothing: a mistyped path waits for no weights, and leaves no store behind. One missing file
     # among others is for its own outcome to say. (`os.path` answers for names of any length.)
     if not any(isinstance(path, str) or os.path.lexists(path) for path in settings.videos):
@@ -71,25 +71,51 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     facts: dict[str, Any] = {}
     if not settings.dry_run:
         if settings.show_predictions:
-            local = [path for path in paths if isinstance(path, Path)]
-            facts["predictions"] = _see_classes(local, settings, runner)
+            facts["predictions"] = _see_classes(paths, settings, runner, names=names)
         folder = settings.table or Store(settings.store).tables
         facts["table"] = str(write_outcomes(folder, "extract", [asdict(one) for one in outcomes])[0])
     return StageReport(stage="extract", outcomes=tuple(outcomes), facts=facts)
 
 
-def _see_classes(paths: Sequence[Path], settings: ExtractSettings, runner: Runner) -> list[dict[str, Any]]:
+def _check_predictions(settings: ExtractSettings) -> None:
+    """Refuse what would come to light only after hours of extraction.
+
+    Raises:
+        SettingsError: Nothing could be shown, or the class names cannot be used.
+    """
+    from pipeline.predictions import read_class_names
+
+    if any(isinstance(video, str) for video in settings.videos):
+        raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    profiles = settings.extraction.profiles
+    if not any(profile.kind == "i3d" for profile in profiles):
+        raise SettingsError(
+            f"--show-predictions shows what I3D sees, and {', '.join(one.spec for one in profiles)} has no I3D. "
+            "Leave it out, or add a profile such as i3d-rgb."
+        )
+    if settings.class_names is not None:
+        read_class_names(settings.class_names)
+
+
+def _see_classes(
+    paths: Sequence[VideoAddress],
+    settings: ExtractSettings,
+    runner: Runner,
+    *,
+    names: Mapping[VideoAddress, str],
+) -> list[dict[str, Any]]:
     """The Kinetics classes that I3D sees in each video whose features are stored."""
     from pipeline.predictions import predict_classes
 
     see = partial(
         predict_classes,
-        paths,
+        [path for path in paths if isinstance(path, Path)],
         extraction=settings.extraction,
         store=settings.store,
         class_names=settings.class_names,
     )
-    return [asdict(one) for one in runner.run("show-predictions", see)]
+    found = runner.run("show-predictions", see)
+    return [asdict(replace(one, video=names[Path(one.path)])) for one in found]
 
 
 def embed_text(settings: EmbedSettings, runner: Runner) -> StageReport:
