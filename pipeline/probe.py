@@ -109,7 +109,7 @@ def probe_video(path: Path, decoder: DecoderName | None = None, on_corrupt: OnCo
     if len(timing.times) < promised:
         decoder = "pyav"
     elif decoder is None:
-        agreed = num_streams == 1 and decord_agrees(path, frame, stream_index=index, timing=timing)
+        agreed = decord_agrees(path, frame, num_streams=num_streams, stream_index=index, timing=timing)
         decoder = "decord" if agreed else "pyav"
     return VideoFacts(
         container=name,
