@@ -6,6 +6,7 @@
 ``forward``: networks alone, from pictures that are decoded already; ``published`` is the published port's layout
 (batch norm apart, default memory order). ``whole``: a drawn 720p H.264 video from file to features, over the sum of
 the fastest bare forward on the same windows and a bare decode of the same frames. ``several``: some videos at once.
+``rounding``: how far features in bfloat16 are from those in float32; no time is measured.
 Weights and pictures are random: they change no time. Memory has a benchmark of its own, ``extraction_memory``.
 Needs torch, torchvision, numpy, av, pyarrow and open_clip; decord is used where it is installed.
 """
@@ -27,6 +28,8 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from pipeline.clip import load_clip
 from pipeline.device import cpu_has_bf16
@@ -46,6 +49,7 @@ from storage.store import Store
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 WINDOW = 21
+_BOTH: tuple[Precision, Precision] = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,45 @@ def _clip_forward(bench: Bench) -> None:
             input="720p pictures in memory",
             frames_per_second=batch / whole,
         )
+
+
+def rounding(bench: Bench) -> None:
+    """Cosine of features in bfloat16 with those in float32, network by network."""
+    count = 4
+    coarse = torch.rand(1, 5, WINDOW + count, 14, 14, generator=torch.Generator().manual_seed(0))
+    smooth = functional.interpolate(coarse, size=(WINDOW + count, 224, 224), mode="trilinear")[0]
+    frames = smooth.permute(1, 2, 3, 0).to(bench.device)
+    for network, channels in {"i3d-rgb": slice(0, 3), "i3d-optical-flow": slice(3, 5)}.items():
+        video = 2 * frames[..., channels] - 1
+        windows = torch.stack([video[start : start + WINDOW] for start in range(count)])
+        weights = random_weights(network, seed=0)
+        exact, near = (
+            load_i3d(weights, device=bench.device, precision=precision).encode_windows(windows)
+            for precision in _BOTH
+        )
+        _emit_rounding(bench, network, exact, near)
+    pictures = (255 * frames[..., :3]).byte()
+    weights = random_weights("clip/ViT-B-32", seed=0)
+    exact, near = (
+        encoder.encode_images(encoder.preprocess(pictures))
+        for encoder in (load_clip(weights, device=bench.device, precision=precision) for precision in _BOTH)
+    )
+    _emit_rounding(bench, "clip/ViT-B-32", exact, near)
+
+
+def _emit_rounding(bench: Bench, network: str, exact: Tensor, near: Tensor) -> None:
+    cosine = functional.cosine_similarity(exact.double(), near.double())
+    distance = (exact - near).norm(dim=1) / exact.norm(dim=1)
+    emit(
+        bench,
+        "rounding",
+        network=network,
+        precision="bfloat16",
+        rows=len(exact),
+        smallest_cosine=cosine.min().item(),
+        largest_relative_distance=distance.max().item(),
+        native_bfloat16=bench.on_gpu or cpu_has_bf16(),
+    )
 
 
 def decode_seconds(bench: Bench, path: Path, facts: VideoFacts) -> tuple[str, float]:
@@ -311,7 +354,7 @@ class _Utilisation:
             self.median = statistics.median(samples) if samples else None
 
 
-PARTS = {"forward": forward, "whole": whole, "several": several}
+PARTS = {"forward": forward, "whole": whole, "several": several, "rounding": rounding}
 
 
 def main() -> None:

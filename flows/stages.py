@@ -21,9 +21,9 @@ from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
-from pipeline.listing import distinct_names, printable
+from pipeline.listing import distinct_names, list_some_videos, printable
 from pipeline.outcome import VideoOutcome
-from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in
+from pipeline.remote_videos import VideoAddress, list_remote, name_of, path_in, without_query
 from pipeline.results import write_results
 from pipeline.segment import choose_run
 from pipeline.settings import EmbedSettings, EvaluateSettings, ExtractSettings, RunSettings, SegmentSettings
@@ -44,8 +44,8 @@ StageCaller = Callable[[str, StrictSettings], StageReport]
 
 def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     """Features of every video that has none yet, and the table of what became of each."""
-    if settings.show_predictions and any(isinstance(video, str) for video in settings.videos):
-        raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    if settings.show_predictions:
+        _check_predictions(settings)
     # First what costs nothing: a mistyped path waits for no weights, and leaves no store behind. One missing file
     # among others is for its own outcome to say. (`os.path` answers for names of any length.)
     if not any(isinstance(path, str) or os.path.lexists(path) for path in settings.videos):
@@ -71,25 +71,51 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
     facts: dict[str, Any] = {}
     if not settings.dry_run:
         if settings.show_predictions:
-            local = [path for path in paths if isinstance(path, Path)]
-            facts["predictions"] = _see_classes(local, settings, runner)
+            facts["predictions"] = _see_classes(paths, settings, runner, names=names)
         folder = settings.table or Store(settings.store).tables
         facts["table"] = str(write_outcomes(folder, "extract", [asdict(one) for one in outcomes])[0])
     return StageReport(stage="extract", outcomes=tuple(outcomes), facts=facts)
 
 
-def _see_classes(paths: Sequence[Path], settings: ExtractSettings, runner: Runner) -> list[dict[str, Any]]:
+def _check_predictions(settings: ExtractSettings) -> None:
+    """Refuse what would come to light only after hours of extraction.
+
+    Raises:
+        SettingsError: Nothing could be shown, or the class names cannot be used.
+    """
+    from pipeline.predictions import read_class_names
+
+    if any(isinstance(video, str) for video in settings.videos):
+        raise SettingsError("--show-predictions takes local videos; leave it out, or give no URL.")
+    profiles = settings.extraction.profiles
+    if not any(profile.kind == "i3d" for profile in profiles):
+        raise SettingsError(
+            f"--show-predictions shows what I3D sees, and {', '.join(one.spec for one in profiles)} has no I3D. "
+            "Leave it out, or add a profile such as i3d-rgb."
+        )
+    if settings.class_names is not None:
+        read_class_names(settings.class_names)
+
+
+def _see_classes(
+    paths: Sequence[VideoAddress],
+    settings: ExtractSettings,
+    runner: Runner,
+    *,
+    names: Mapping[VideoAddress, str],
+) -> list[dict[str, Any]]:
     """The Kinetics classes that I3D sees in each video whose features are stored."""
     from pipeline.predictions import predict_classes
 
     see = partial(
         predict_classes,
-        paths,
+        [path for path in paths if isinstance(path, Path)],
         extraction=settings.extraction,
         store=settings.store,
         class_names=settings.class_names,
     )
-    return [asdict(one) for one in runner.run("show-predictions", see)]
+    found = runner.run("show-predictions", see)
+    return [asdict(replace(one, video=names[Path(one.path)])) for one in found]
 
 
 def embed_text(settings: EmbedSettings, runner: Runner) -> StageReport:
@@ -238,13 +264,25 @@ def prepare(settings: RunSettings, call: StageCaller) -> list[StageReport]:
         video_cache_gib=dataset.video_cache_gib,
         extraction=extraction,
     )
-    reports = [call("extract", wanted_videos)]
+    extracted = call("extract", wanted_videos)
+    outcomes = merge_outcomes([_namesakes(dataset.video_source), extracted.outcomes])
+    reports = [replace(extracted, outcomes=outcomes)]
     if settings.training.model == "fact-clip" and settings.dataset.mapping is not None:
         wanted = EmbedSettings(
             store=store, mapping=settings.dataset.mapping, text=settings.text, extraction=extraction
         )
         reports.append(call("embed-text", wanted))
     return reports
+
+
+def _namesakes(folder: VideoAddress) -> list[VideoOutcome]:
+    """Videos that a data set leaves out because another one has their id: features are made, but never trained on."""
+    if isinstance(folder, str):
+        return []
+    return [
+        VideoOutcome(video=path.name, status="failed", reason=reason, path=_shown(path))
+        for path, reason in find_videos(folder).failed.items()
+    ]
 
 
 STAGES: Mapping[str, Callable[[Any, Runner], StageReport]] = {
@@ -281,17 +319,17 @@ def _list_videos(
         if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a name is too long)
             paths.append(path)
             continue
-        candidates = find_videos(path, recursive=recursive)
-        paths += candidates.by_id.values()
+        listing = list_some_videos(path, recursive=recursive)
+        paths += listing.videos
         outcomes += [
-            VideoOutcome(video=file.name, status="failed", reason=reason)
-            for file, reason in candidates.failed.items()
-        ]
-        outcomes += [
-            VideoOutcome(video=file.name, status="skipped", reason="not a video")
-            for file in candidates.not_videos
+            VideoOutcome(video=file.name, status="skipped", reason="not a video", path=_shown(file))
+            for file in listing.not_videos
         ]
     return paths, outcomes
+
+
+def _shown(address: VideoAddress) -> str:
+    return without_query(address) if isinstance(address, str) else printable(address.absolute())
 
 
 def _batches(items: Sequence[Batched], *, size: int) -> list[Sequence[Batched]]:
@@ -301,7 +339,9 @@ def _batches(items: Sequence[Batched], *, size: int) -> list[Sequence[Batched]]:
 def _broken(paths: Sequence[VideoAddress], error: Exception) -> list[VideoOutcome]:
     reason = f"unexpected {type(error).__name__}: {error}. Please report it with the log."
     return [
-        VideoOutcome(video=Path(name_of(path)).stem, status="failed", reason=reason, may_pass=True)
+        VideoOutcome(
+            video=Path(name_of(path)).stem, status="failed", reason=reason, may_pass=True, path=_shown(path)
+        )
         for path in paths
     ]
 

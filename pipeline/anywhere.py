@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.catalogue import known_video
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, WeightsError
 from pipeline.extract_batch import extract_batch, plan_batch
 from pipeline.inputs import feature_key, inputs_of_settings
 from pipeline.listing import printable
@@ -42,7 +42,7 @@ def extract_anywhere(
         dry_run: Only say what would be done.
 
     Raises:
-        WeightsError: Weights cannot be had; no video could be done.
+        WeightsError: Weights cannot be had, or do not fit; no video could be done.
     """
 
     def work(paths: Sequence[Path]) -> list[VideoOutcome]:
@@ -66,8 +66,8 @@ def segment_anywhere(
         return [replace(video, path=_shown(path)) for path, video in zip(paths, made, strict=True)]
 
     def failed(address: VideoAddress, reason: str) -> SegmentedVideo:
-        shown = printable(without_query(str(address)))
-        return SegmentedVideo(outcome=_failed(address, reason), path=shown, prediction="")
+        outcome = _failed(address, reason)
+        return SegmentedVideo(outcome=outcome, path=outcome.path, prediction="")
 
     return _for_each(videos, work, failed=failed, cache_gib=settings.video_cache_gib)
 
@@ -90,13 +90,20 @@ def _for_each(
         try:
             with local_video(video, cache_gib=cache_gib) as path:
                 made += work([path])
+        except WeightsError:
+            raise
         except PipelineError as error:
             made.append(failed(video, str(error)))
     return made
 
 
 def _failed(address: VideoAddress, reason: str) -> VideoOutcome:
-    return VideoOutcome(video=printable(Path(name_of(address)).stem), status="failed", reason=reason)
+    return VideoOutcome(
+        video=printable(Path(name_of(address)).stem),
+        status="failed",
+        reason=reason,
+        path=printable(without_query(str(address))),
+    )
 
 
 def _placed(paths: Sequence[Path], outcomes: Sequence[VideoOutcome]) -> list[VideoOutcome]:

@@ -3,14 +3,14 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from pipeline.decode_rules import DecodeRules, OnCorrupt
-from pipeline.errors import DatasetError, VideoError
+from pipeline.errors import CorruptVideoError, DecoderError, VideoError
 from pipeline.guard import probe_guarded
-from pipeline.listing import list_videos, printable
+from pipeline.listing import list_some_videos, list_videos, printable
 from pipeline.probe import PROBE_VERSION, VideoFacts, check_file
 from pipeline.remote_videos import (
     DEFAULT_CACHE_GIB,
@@ -65,10 +65,12 @@ class Candidates:
 def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
     """The files in ``folder`` that may be videos, by id; those of deeper folders have these in their ids.
 
+    For data sets, whose splits and labels name videos by their ids.
+
     Raises:
         DatasetError: The folder is missing or empty.
     """
-    listing = list_videos(folder, recursive=recursive)
+    listing = list_some_videos(folder, recursive=recursive)
     by_id: dict[str, Path] = {}
     failed: dict[Path, str] = {}
     for path in listing.videos:
@@ -78,10 +80,6 @@ def find_videos(folder: Path, *, recursive: bool = False) -> Candidates:
             failed[path] = (
                 f"{path}: the video id {video_id!r} is already that of {other.name}. Rename one of them."
             )
-    if not by_id:
-        raise DatasetError(
-            f"{folder} holds no video ({len(listing.not_videos)} other files). Give a folder of videos."
-        )
     return Candidates(by_id=by_id, failed=failed, not_videos=listing.not_videos)
 
 
@@ -119,13 +117,44 @@ def open_video(path: Path, *, store: Store, rules: DecodeRules | None = None) ->
     Raises:
         VideoError: The file cannot be read as a video; the catalogue keeps the reason.
     """
+    video, _ = _catalogued(path, store=store, rules=rules)
+    return video
+
+
+def _catalogued(path: Path, *, store: Store, rules: DecodeRules | None) -> tuple[Video, CatalogueRow]:
+    """The video, and its row: that of a failed reading stays until a reading goes well."""
     try:
-        video = _open_video(path, store=store, rules=rules)
+        video, known = _open_video(path, store=store, rules=rules)
     except VideoError as error:
         update_catalogue(store.catalogue_path, [_plain_row(path, status="failed", error=error)])
         raise
-    update_catalogue(store.catalogue_path, [_row(video)])
-    return video
+    (row,) = update_catalogue(store.catalogue_path, [_row(video)], keep_failures=known)
+    return video, row
+
+
+def note_reading(video: Video, *, store: Store, error: VideoError | None = None) -> None:
+    """Write into the catalogue how reading the pictures of a video went: well, or with this error."""
+    row = _row(video)
+    if isinstance(error, CorruptVideoError | DecoderError):
+        row = replace(row, status="failed", error=str(error))
+    elif error is not None:
+        # It changed, or is gone: nothing is known of what lies there now.
+        row = _plain_row(video.path, status="failed", error=error)
+    update_catalogue(store.catalogue_path, [row])
+
+
+def hand_to_pyav(video: Video) -> Video:
+    """The same video, read by PyAV."""
+    return replace(video, facts=replace(video.facts, decoder="pyav"))
+
+
+def note_decoder(video: Video, *, store: Store) -> None:
+    """Remember the decoder of this content, under any rules: it is part of the key of all its features."""
+    for target in _timelines(video.video_hash, rules=None, store=store):
+        if target.exists():
+            stored = read_timeline(target)
+            facts = {**stored.facts, "decoder": video.facts.decoder}
+            write_timeline(target, frame_times=stored.frame_times, facts=facts, anew=True)
 
 
 def open_address(
@@ -204,7 +233,7 @@ def probe_all(
 
 def _probe_row(path: Path, *, store: Store) -> CatalogueRow:
     try:
-        return _row(open_video(path, store=store))
+        return _catalogued(path, store=store, rules=None)[1]
     except (VideoError, StorageError) as error:
         return _plain_row(path, status="failed", error=error)
 
@@ -227,7 +256,8 @@ def _plain_row(path: Path, *, status: str, error: Exception | None = None) -> Ca
     )
 
 
-def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video:
+def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> tuple[Video, bool]:
+    """The video, and whether the store knew its content."""
     if printable(path) != str(path):
         raise VideoError(f"{printable(path)}: the path is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
@@ -237,7 +267,7 @@ def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video
     note_content(path, video_hash)
     known = known_content(path, video_hash, rules=rules, store=store)
     if known is not None:
-        return known
+        return known, True
     try:
         facts = probe_guarded(path, rules=rules)
     finally:
@@ -250,7 +280,7 @@ def _open_video(path: Path, *, store: Store, rules: DecodeRules | None) -> Video
     }
     target = _timelines(video_hash, rules=rules, store=store)[0]
     write_timeline(target, frame_times=facts.frame_times, facts=described)
-    return Video(id=path.stem, path=path, video_hash=video_hash, facts=facts)
+    return Video(id=path.stem, path=path, video_hash=video_hash, facts=facts), False
 
 
 def known_content(
@@ -317,4 +347,8 @@ def _row(video: Video) -> CatalogueRow:
         num_frames=facts.num_frames,
         duration_seconds=facts.duration,
         decoder=facts.decoder,
+        video_streams=facts.video_streams,
+        stream_index=facts.stream_index,
+        pixel_aspect=facts.pixel_aspect,
+        variable_rate=facts.has_variable_rate,
     )

@@ -26,21 +26,50 @@ It decodes ahead of a slow reader without bound: measured, 3.3 GiB for 600 pictu
 """
 
 
-def decord_agrees(path: Path, first: Any, *, stream_index: int, timing: FrameTiming) -> bool:  # noqa: ANN401
-    """Whether decord is here and gives the same frame count and the same pictures as PyAV on a few frames."""
+def decord_agrees(
+    path: Path,
+    first: Any,  # noqa: ANN401
+    *,
+    num_streams: int,
+    stream_index: int,
+    timing: FrameTiming,
+) -> bool:
+    """Whether decord is here and gives the same frame count and the same pictures as PyAV on a few frames.
+
+    Why not is a line in the log.
+
+    Args:
+        path: The video.
+        first: Its first frame, decoded by PyAV.
+        num_streams: Its video streams; decord is trusted with one only.
+        stream_index: The stream that is taken.
+        timing: When its frames are shown.
+    """
+    reason = _reason_against(path, first, num_streams=num_streams, stream_index=stream_index, timing=timing)
+    if reason is not None:
+        log.info("%s: PyAV decodes it, because %s.", path, reason)
+    return reason is None
+
+
+def _reason_against(
+    path: Path,
+    first: Any,  # noqa: ANN401
+    *,
+    num_streams: int,
+    stream_index: int,
+    timing: FrameTiming,
+) -> str | None:
     if importlib.util.find_spec("decord") is None:
-        return False
+        return "decord is not installed"
+    if num_streams > 1:
+        return f"it has {num_streams} video streams"
     # decord knows BT.601 only for untagged pictures; a grey sample would hide that from the comparison.
     if is_untagged_high_definition(first):
-        log.info("%s: untagged high definition; PyAV decodes it, with BT.709.", path)
-        return False
+        return "its untagged high definition is BT.709, and decord knows BT.601 only"
     if first.width * first.height * 3 * len(timing.times) > MAX_DECORD_BYTES:
-        log.info("%s: PyAV decodes it, because decord would hold all its pictures.", path)
-        return False
-    reason = _decord_difference(path, first, stream_index=stream_index, timing=timing)
-    if reason is not None:
-        log.info("%s: PyAV decodes it, because decord %s.", path, reason)
-    return reason is None
+        return "decord would hold all its pictures"
+    difference = _decord_difference(path, first, stream_index=stream_index, timing=timing)
+    return None if difference is None else f"decord {difference}"
 
 
 def _decord_difference(path: Path, first: Any, *, stream_index: int, timing: FrameTiming) -> str | None:  # noqa: ANN401

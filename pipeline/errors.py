@@ -3,6 +3,8 @@
 Each message says what was asked, what was found and what to do.
 """
 
+from pathlib import Path
+
 
 class PipelineError(Exception):
     """Base of everything ``pipeline`` raises on purpose."""
@@ -39,7 +41,25 @@ class CorruptVideoError(VideoError):
 
 
 class DecoderError(VideoError):
-    """A decoder hung, died or ran away with memory on the video, and was stopped."""
+    """A decoder hung, died, ran away with memory or failed on the video; another one may read it."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or str(self)
+        """What the decoder did, without the path and the remedy."""
+
+    @classmethod
+    def on(cls, path: Path, reason: str) -> "DecoderError":
+        """The error of a decoder that did such a thing on a video.
+
+        >>> str(DecoderError.on(Path("film.mp4"), "the decoder hung"))
+        'film.mp4: the decoder hung. Re-encode the video, or leave it out.'
+        """
+        return cls(f"{path}: {reason}. Re-encode the video, or leave it out.", reason=reason)
+
+
+class TooShortError(VideoError):
+    """A video has too few frames for a window of a profile; others may take it."""
 
 
 class LabelError(PipelineError, ValueError):

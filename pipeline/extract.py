@@ -12,7 +12,7 @@ import torch
 
 from pipeline.catalogue import check_unchanged
 from pipeline.decode_rules import DecodeRules
-from pipeline.errors import VideoError
+from pipeline.errors import TooShortError, VideoError
 from pipeline.extractors import Extractor
 from pipeline.guard import read_guarded
 from pipeline.overlap import ahead
@@ -118,7 +118,9 @@ def extract_video(
 
     Raises:
         CorruptVideoError: Not all of its frames can be decoded; nothing is stored.
-        VideoError: It cannot be read, or is too short for a window.
+        DecoderError: Its decoder went wrong; another one may read it.
+        TooShortError: It is too short for a window.
+        VideoError: It cannot be read.
         WeightsError: Weights cannot be loaded.
     """
     artefacts = _artefacts(facts, video_hash, extractors, store=store)
@@ -165,7 +167,7 @@ def _check_length(path: Path, facts: VideoFacts, artefacts: list[_Artefact]) -> 
     """Refuse a video too short for a single step of a profile."""
     for profile in (artefact.extractor.profile for artefact in artefacts):
         if num_steps(profile, facts) == 0:
-            raise VideoError(
+            raise TooShortError(
                 f"{path}: its {facts.num_frames} frames are too few for a window of {profile.window_frames} frames "
                 f"under edge={profile.edge} ({profile.name}). Use edge=clone or a shorter window, or leave it out."
             )

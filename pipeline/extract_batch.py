@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from pipeline import progress
-from pipeline.catalogue import open_video
+from pipeline.catalogue import Video, hand_to_pyav, note_decoder, note_reading, open_video
 from pipeline.decode_rules import DecodeRules
 from pipeline.device import choose_devices
-from pipeline.errors import PipelineError
+from pipeline.errors import DecoderError, PipelineError, TooShortError, VideoError, WeightsError
 from pipeline.extract import extract_video, missing_features
 from pipeline.extractors import ExtractorSet, load_extractors
 from pipeline.flow_cache import FlowCache
@@ -50,7 +50,7 @@ def extract_batch(
         store: Where the store lies.
 
     Raises:
-        WeightsError: Weights cannot be had; no video could be done.
+        WeightsError: Weights cannot be had, or do not fit; no video could be done.
         DiskFullError: There is no room for features; no other video could be done.
         KeyboardInterrupt: The run was stopped; no file is half-written and no thread is left.
     """
@@ -133,8 +133,8 @@ def _attempt(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
 def _outcome(path: Path, work: Callable[[Path], VideoOutcome]) -> VideoOutcome:
     try:
         return work(path)
-    except DiskFullError:
-        # It says nothing about this video, and the next one would find no room either.
+    except (DiskFullError, WeightsError):
+        # It says nothing about this video: the next one would find no room, and no fitting network, either.
         raise
     except (PipelineError, StorageError) as error:
         reason = str(error)
@@ -159,9 +159,44 @@ def _extract(
     where = printable(path.absolute())
     if not missing_features(video.facts, video.video_hash, extractors, store=store):
         return VideoOutcome(video=video.id, status="skipped", reason=_STORED, path=where)
-    heard = _Pace(f"extract {path.name}", stop=stop)
-    extract_video(path, video.facts, video.video_hash, extractors, store=store, rules=rules, progress=heard)
+    make = partial(_make_features, extractors=extractors, store=store, rules=rules, stop=stop)
+    try:
+        video = _with_either_decoder(video, make, store=store)
+    except TooShortError:
+        raise
+    except VideoError as error:
+        note_reading(video, store=store, error=error)
+        raise
+    note_reading(video, store=store)
     return VideoOutcome(video=video.id, status="done", path=where)
+
+
+def _with_either_decoder(video: Video, make: Callable[[Video], None], *, store: Store) -> Video:
+    """Make the features of a video, with PyAV where decord goes wrong; the video as it was read."""
+    try:
+        make(video)
+    except DecoderError as error:
+        if video.facts.decoder != "decord":
+            raise
+        log.warning("%s: PyAV decodes it, because %s.", video.path, error.reason)
+        video = hand_to_pyav(video)
+        make(video)
+        note_decoder(video, store=store)
+    return video
+
+
+def _make_features(
+    video: Video,
+    *,
+    extractors: ExtractorSet,
+    store: Store,
+    rules: DecodeRules,
+    stop: threading.Event | None,
+) -> None:
+    heard = _Pace(f"extract {video.path.name}", stop=stop)
+    extract_video(
+        video.path, video.facts, video.video_hash, extractors, store=store, rules=rules, progress=heard
+    )
 
 
 def _plan(path: Path, *, extractors: ExtractorSet, store: Store, rules: DecodeRules) -> VideoOutcome:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,6 +90,7 @@ class Networks:
         self._lock = threading.RLock()
         self._i3d: dict[tuple[str, Precision], I3DEncoder] = {}
         self._clip: dict[tuple[str, Precision], ClipEncoder] = {}
+        self._raft: RaftEncoder | None = None
 
     def weights(self, network: str) -> ResolvedWeights:
         """What was resolved for a network; builds nothing."""
@@ -125,7 +125,7 @@ class Networks:
                 )
             return self._clip[network, precision]
 
-    @cached_property
+    @property
     def raft(self) -> "RaftEncoder":
         """RAFT, for optical flow.
 
@@ -136,7 +136,9 @@ class Networks:
         from pipeline.raft import load_raft
 
         with self._lock:
-            return load_raft(self._weights["raft"], device=self.device)
+            if self._raft is None:
+                self._raft = load_raft(self._weights["raft"], device=self.device)
+            return self._raft
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

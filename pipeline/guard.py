@@ -5,6 +5,7 @@ when first needed and reused for many videos; pictures come through shared memor
 """
 
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from pipeline.guard_process import DecodeProcess
 from pipeline.probe import VideoFacts, probe_video
 from pipeline.video import check_indices, read_frames
 from pipeline.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 _SLOTS = 4
 """One is held by the reader of the pictures, the others are filled ahead of it."""
@@ -49,7 +52,8 @@ def probe_guarded(
     rules = rules or DecodeRules()
     try:
         return _probe(path, rules, prober, None)
-    except DecoderError:
+    except DecoderError as error:
+        log.warning("%s: it is probed again without decord, because %s.", path, error.reason)
         return _probe(path, rules, prober, "pyav")
 
 

@@ -190,10 +190,7 @@ class DecodeProcess:
         """Why the process is no more, as the video's failure."""
         code = self._child.wait()
         ended = f"died ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
-        return DecoderError(
-            f"{path}: the decoder {self._verdict or ended}; it was given up. "
-            "Re-encode the video, or leave it out."
-        )
+        return DecoderError.on(path, f"the decoder {self._verdict or ended}; it was given up")
 
     def _watch(self, pulse: int) -> None:
         """Start the process, and stop it when it has gone wrong or is not wanted any more."""

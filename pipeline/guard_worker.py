@@ -72,10 +72,7 @@ def _answer(job: Call | Stream, connection: Connection, pulse: Pulse) -> tuple[A
         return ("error", error)
     except Exception as error:  # noqa: BLE001  (whatever a decoder throws is this video's fault, not the batch's)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return (
-            "error",
-            DecoderError(f"{job.path}: the decoder failed ({reason}). Re-encode the video, or leave it out."),
-        )
+        return ("error", DecoderError.on(job.path, f"the decoder failed ({reason})"))
     return ("end",)
 
 

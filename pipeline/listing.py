@@ -41,6 +41,20 @@ def list_videos(folder: Path, *, recursive: bool = False, may_be_empty: bool = F
     return VideoListing(folder=folder, videos=videos, not_videos=not_videos)
 
 
+def list_some_videos(folder: Path, *, recursive: bool = False) -> VideoListing:
+    """``list_videos`` of a folder that must hold a file that may be a video.
+
+    Raises:
+        DatasetError: The folder is missing, is a file, cannot be read, or holds none.
+    """
+    listing = list_videos(folder, recursive=recursive)
+    if not listing.videos:
+        raise DatasetError(
+            f"{folder} holds no video ({len(listing.not_videos)} other files). Give a folder of videos."
+        )
+    return listing
+
+
 def _files_in(folder: Path, *, recursive: bool) -> Iterator[Path]:
     try:
         entries = list(folder.iterdir())

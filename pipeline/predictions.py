@@ -46,6 +46,7 @@ class VideoPrediction:
     """What a profile sees in a video."""
 
     video: str
+    path: str
     profile: str
     classes: tuple[SeenClass, ...]
     """The likeliest first."""
@@ -124,6 +125,7 @@ def _predict(
         return [
             VideoPrediction(
                 video=video.id,
+                path=str(path),
                 profile=extractor.profile.spec,
                 classes=top_classes(extractor, mean_features(file), class_names=class_names),
                 random_weights=extractor.random_weights,

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 DecoderName = Literal["decord", "pyav"]
 
+_EVEN_SECONDS = 0.002
+"""Up to so much the spaces between frames of one rate differ: many containers count in milliseconds."""
+
 PROBE_VERSION = 2
 """Version of what probing finds out and of how it chooses a decoder."""
 
@@ -59,6 +62,12 @@ class VideoFacts:
     """Size of the file."""
     promised_frames: int
     """Frames that the video should have; more than ``num_frames`` where only the part before damage is taken."""
+
+    @property
+    def has_variable_rate(self) -> bool:
+        """Whether frames are unevenly spaced by their time stamps, beyond the rounding of containers."""
+        spaces = np.diff(self.frame_times)
+        return bool(spaces.size and np.ptp(spaces) > _EVEN_SECONDS)
 
     @property
     def is_cut(self) -> bool:
@@ -100,7 +109,7 @@ def probe_video(path: Path, decoder: DecoderName | None = None, on_corrupt: OnCo
     if len(timing.times) < promised:
         decoder = "pyav"
     elif decoder is None:
-        agreed = num_streams == 1 and decord_agrees(path, frame, stream_index=index, timing=timing)
+        agreed = decord_agrees(path, frame, num_streams=num_streams, stream_index=index, timing=timing)
         decoder = "decord" if agreed else "pyav"
     return VideoFacts(
         container=name,

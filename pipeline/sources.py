@@ -2,6 +2,7 @@
 
 # Axes: n pictures of a sampled video, N decoded frames, H rows, W columns, C channels.
 
+import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,6 +202,7 @@ class Sources:
             for key in input_keys(extractor.profile):
                 known = firsts.get(key, (first, extractor))[0]
                 firsts[key] = (min(known, first), extractor)
+        self._has_tvl1 = any(key.kind == "tvl1" for key in firsts)
         self._sources = {
             key: self._build(key, first, extractor, facts) for key, (first, extractor) in firsts.items()
         }
@@ -240,18 +242,23 @@ class Sources:
             encoder = networks.clip(key.kind, precision=profile.precision)
             return _Clip(_Cursor(frames[:: key.stride], first=first), encoder=encoder)
         start = first // PAIRS_PER_BATCH * PAIRS_PER_BATCH
-        method = self._flow_method(key.kind, networks)
+        method = self._flow_method(key.kind, networks, facts)
         return _Flow(_Cursor(frames, first=start), method=method, device=self._device)
 
-    def _flow_method(self, kind: str, networks: Networks) -> FlowMethod:
+    def _flow_method(self, kind: str, networks: Networks, facts: VideoFacts) -> FlowMethod:
         # OpenCV and torchvision are needed where optical flow is, and nowhere else.
         from pipeline import optical_flow
 
         if kind == "raft":
             method = optical_flow.raft_method(networks.raft)
-            name = f"raft {networks.weights('raft').digest}"
+            # Another kind of device rounds differently, and one level of 256 is soon another.
+            name = f"raft {networks.weights('raft').digest} {networks.device.type}"
         else:
-            self._workers = self._workers or optical_flow.FieldWorkers()
+            cores = os.cpu_count() or 1
+            if self._workers is None:
+                # DIS, on its small pictures, asks for no bound; one for both keeps to that of TV-L1.
+                bounded = optical_flow.tvl1_threads(facts.width, facts.height, cores=cores)
+                self._workers = optical_flow.FieldWorkers(bounded if self._has_tvl1 else cores)
             methods = {"tvl1": optical_flow.tvl1_method, "dis": optical_flow.dis_method}
             method, name = methods[kind](self._workers), kind
         return method if networks.flow_cache is None else networks.flow_cache.around(method, name=name)

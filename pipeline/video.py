@@ -10,7 +10,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from pipeline.errors import CorruptVideoError, VideoError
+from pipeline.errors import CorruptVideoError, DecoderError
 from pipeline.heartbeat import beat
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_frames(
 
     Raises:
         CorruptVideoError: Fewer or more frames can be decoded than the video's index promises.
-        VideoError: The decoder that probing chose fails where the other would not.
+        DecoderError: decord, which probing chose, is not here or fails where PyAV would not.
     """
     wanted = check_indices(path, facts, indices)
     allocate = allocate or (lambda count: np.empty((count, facts.height, facts.width, 3), np.uint8))
@@ -74,9 +74,7 @@ def _read_decord(
     try:
         import decord
     except ImportError as error:
-        raise VideoError(
-            f"{path}: was probed with decord, which is not installed here. Probe it again, or install decord."
-        ) from error
+        raise DecoderError.on(path, "decord, which was chosen for it, is not installed here") from error
     try:
         reader = open_decord(path)
         for start in range(0, len(wanted), batch_frames):
@@ -90,9 +88,8 @@ def _read_decord(
         decodable = len(decodable_stamps(path, facts.stream_index))
         if decodable != facts.num_frames:
             raise corrupt_after(path, decodable, facts.num_frames) from error
-        raise VideoError(
-            f"{path}: decord fails on a frame that PyAV decodes. Probe the video with decoder 'pyav'."
-        ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise DecoderError.on(path, f"decord fails on a frame that PyAV decodes ({reason})") from error
 
 
 def open_decord(path: Path) -> Any:  # noqa: ANN401  (decord ships no types)

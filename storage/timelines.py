@@ -25,11 +25,13 @@ class StoredTimeline:
     """Whatever the prober wrote, JSON-able."""
 
 
-def write_timeline(path: Place, *, frame_times: NDArray[np.float64], facts: Mapping[str, Any]) -> None:
-    """Store the frame times (N,) in seconds and JSON-able facts of one video."""
+def write_timeline(
+    path: Place, *, frame_times: NDArray[np.float64], facts: Mapping[str, Any], anew: bool = False
+) -> None:
+    """Store the frame times (N,) in seconds and JSON-able facts of one video; ``anew`` replaces what is there."""
     frames = pa.array(np.arange(len(frame_times), dtype=np.int32))
     table = pa.table({"frame": frames, "time": pa.array(frame_times)})
-    write_table(path, table, layout=TIMELINE_LAYOUT, metadata={"facts": dict(facts)}, once=True)
+    write_table(path, table, layout=TIMELINE_LAYOUT, metadata={"facts": dict(facts)}, once=not anew)
 
 
 def read_timeline(path: Place) -> StoredTimeline:

@@ -56,6 +56,8 @@ def test_probe_lists_every_regular_file_of_a_folder(factseg, dataset, tmp_path):
     assert ran.returncode == 1
     assert set(rows) == {"a", "b", "c", "notes", "broken"}
     assert (rows["a"]["num_frames"], rows["a"]["fps"], rows["a"]["status"]) == (40, 10.0, "ok")
+    assert (rows["a"]["video_streams"], rows["a"]["stream_index"]) == (1, 0)
+    assert (rows["a"]["pixel_aspect"], rows["a"]["variable_rate"]) == (1.0, False)
     assert rows["notes"]["status"] == "not a video"
     assert rows["broken"]["status"] == "failed"
     assert "broken.mp4" in rows["broken"]["error"]

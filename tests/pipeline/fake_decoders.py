@@ -4,6 +4,7 @@
 
 import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +43,39 @@ def leaves(path, facts, indices, batch_frames, allocate):
     """Ends its process in good order."""
     os._exit(7)
     yield
+
+
+def decord_hangs(path, facts, *arguments, **options):
+    """Hangs unless PyAV is asked for."""
+    yield from (read_frames if facts.decoder == "pyav" else hangs)(path, facts, *arguments, **options)
+
+
+def decord_dies(path, facts, *arguments, **options):
+    """Crashes unless PyAV is asked for."""
+    yield from (read_frames if facts.decoder == "pyav" else dies)(path, facts, *arguments, **options)
+
+
+def decord_is_missing(path, facts, *arguments, **options):
+    """On a machine without decord."""
+    sys.modules["decord"] = None
+    try:
+        yield from read_frames(path, facts, *arguments, **options)
+    finally:
+        del sys.modules["decord"]
+
+
+def decord_fails(path, facts, *arguments, **options):
+    """decord stops at a frame that PyAV decodes."""
+    import decord
+
+    def get_batch(_reader, _indices):
+        raise decord.DECORDError("[0:0:0] video_reader.cc:1: Check failed:\n cannot seek")
+
+    whole, decord.VideoReader.get_batch = decord.VideoReader.get_batch, get_batch
+    try:
+        yield from read_frames(path, facts, *arguments, **options)
+    finally:
+        decord.VideoReader.get_batch = whole
 
 
 def prober_that_hangs(path, decoder, on_corrupt):

@@ -99,7 +99,14 @@ def test_the_catalogue_keeps_facts_of_good_files_and_reasons_of_bad_ones(folder,
         open_video(folder / "bad.mp4", store=store)
     bad, good = read_catalogue(store.catalogue_path)
     assert (good.id, good.status, good.num_frames, good.width, good.fps) == ("tea", "ok", 40, 96, 25.0)
+    assert (good.video_streams, good.stream_index, good.pixel_aspect, good.variable_rate) == (
+        1,
+        0,
+        1.0,
+        False,
+    )
     assert (bad.id, bad.status) == ("bad", "failed")
+    assert bad.variable_rate is None
     assert bad.error.startswith(str(folder / "bad.mp4"))
 
 

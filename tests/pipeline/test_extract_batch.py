@@ -6,9 +6,11 @@ from contextvars import ContextVar
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline import extract_batch as module
-from pipeline import progress
+from pipeline import extractors, progress
+from pipeline.anywhere import extract_anywhere
 from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
 from pipeline.extract import extract_video
@@ -16,8 +18,11 @@ from pipeline.extract_batch import extract_batch, plan_batch
 from pipeline.extractors import ExtractorSet
 from pipeline.settings import ExtractionSettings
 from storage import atomic
+from storage.catalogue import read_catalogue
 from storage.errors import DiskFullError
 from storage.features import read_features
+from storage.places import open_url, put_bytes
+from storage.store import Store
 from tests.pipeline.test_extract import fake_extractors
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
@@ -134,6 +139,49 @@ def test_weights_that_cannot_be_had_are_an_error_at_once(tmp_path, monkeypatch):
         )
 
 
+@pytest.fixture
+def unfit(tmp_path):
+    """Settings that name a checkpoint of another network."""
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "resnet.pt")
+    return ExtractionSettings(features=("i3d-rgb:stride=16",), i3d_rgb=tmp_path / "resnet.pt", device="cpu")
+
+
+UNFIT = r"resnet\.pt: does not fit Inception-I3D.*Give the checkpoint of this network and stream\.$"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_weights_of_another_network_end_the_batch_at_once(videos, tmp_path, monkeypatch, unfit, workers):
+    monkeypatch.undo()
+    loads = []
+    load = extractors.load_i3d
+    monkeypatch.setattr(extractors, "load_i3d", lambda *a, **k: loads.append(a) or load(*a, **k))
+    paths = [videos / name for name in ("text.mp4", *["a.mp4", "b.mp4"] * 6)]
+    with pytest.raises(WeightsError, match=UNFIT):
+        extract_batch(
+            paths, extraction=unfit.model_copy(update={"workers": workers}), store=tmp_path / "store"
+        )
+    # A second worker may take up another video before it hears of the end.
+    assert len(loads) <= (1 if workers == 1 else 6)
+    store = Store(tmp_path / "store")
+    assert not list(store.root.rglob("features/**/*.parquet"))
+    # It says nothing of the videos: those that were looked at are good.
+    rows = {row.id: row.status for row in read_catalogue(store.catalogue_path)}
+    assert rows.pop("text") == "failed"
+    assert set(rows.values()) == {"ok"}
+
+
+def test_weights_of_another_network_are_no_fault_of_a_video_by_url(videos, tmp_path, monkeypatch, unfit):
+    monkeypatch.undo()
+    monkeypatch.setenv("FACTSEG_CACHE", str(tmp_path / "cache"))
+    place = open_url("memory://test-weights", remedy="")
+    put_bytes(place / "a.mp4", (videos / "a.mp4").read_bytes(), once=False)
+    try:
+        with pytest.raises(WeightsError, match=UNFIT):
+            extract_anywhere([f"{place}/a.mp4"], extraction=unfit, store=tmp_path / "store", cache_gib=1)
+    finally:
+        place.fs.rm(place.path, recursive=True)
+
+
 def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path):
     names = ("a.mp4", "cut.mp4", "b.mp4")
     one = extract(videos, tmp_path / "one", *names)
@@ -170,7 +218,7 @@ def test_several_workers_work_within_the_callers_context(videos, tmp_path, monke
 def test_videos_are_spread_over_the_devices(videos, tmp_path, monkeypatch):
     """Each device has networks of its own, and works while the other does."""
     teams = [fake_extractors("clip:stride=16") for _ in range(2)]
-    sets = tuple(ExtractorSet(extractors=tuple(extractors)) for _, extractors in teams)
+    sets = tuple(ExtractorSet(extractors=tuple(team)) for _, team in teams)
     monkeypatch.setattr(module, "shared_extractors", lambda _extraction, _store: sets)
     both = threading.Barrier(2, timeout=60)
 

@@ -134,9 +134,10 @@ def test_a_prober_that_hangs_is_stopped(h264):
         probe_guarded(h264, rules=HASTY, prober=fake_decoders.prober_that_hangs)
 
 
-def test_where_decord_crashes_while_probing_pyav_takes_over(h264):
+def test_where_decord_crashes_while_probing_pyav_takes_over(h264, caplog):
     facts = probe_guarded(h264, prober=fake_decoders.prober_that_dies_with_decord)
     assert (facts.decoder, facts.num_frames) == ("pyav", 40)
+    assert f"{h264}: it is probed again without decord, because the decoder died (SIGSEGV)" in caplog.text
 
 
 def test_errors_of_the_video_are_those_of_an_unguarded_probe(tmp_path):

@@ -96,24 +96,74 @@ def test_a_name_that_is_not_one_line_is_shown_as_one(tmp_path, name):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user")
-def test_a_file_that_may_not_be_read_says_so(tmp_path, h264):
+PLAIN_USER = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+if os.geteuid() == 0:
+    # Without the two powers that let root read whatever it likes, in this process and those it starts.
+    for power in (1, 2):
+        assert libc.prctl(24, power, 0, 0, 0) == 0
+    header, powers = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, powers) == 0
+    powers[0] &= ~0b110
+    powers[1] &= ~0b110
+    assert libc.capset(header, powers) == 0
+"""
+"""Makes a program one to which permissions apply, also where tests run as root."""
+
+CLOSED = "film.mp4: the file cannot be read (Permission denied). Check its permissions."
+PROBE = """
+from pipeline.errors import VideoError
+from pipeline.probe import probe_video
+try:
+    probe_video(Path("film.mp4"))
+except VideoError as error:
+    print(error)
+"""
+EXTRACT = """
+from flows import stages
+from flows.runner import DirectRunner
+from pipeline.settings import ExtractSettings
+from storage.catalogue import read_catalogue
+chosen = {"features": ("clip:stride=16",), "weights": "random", "device": "cpu"}
+settings = ExtractSettings(store=Path("store"), videos=(Path("film.mp4"), Path("empty.mp4")), extraction=chosen)
+for one in [*stages.extract(settings, DirectRunner()).outcomes]:
+    print("outcome", one.status, one.reason)
+for row in read_catalogue(Path("store/catalogue.parquet")):
+    print("row", row.status, row.error)
+"""
+
+
+@pytest.fixture
+def as_plain_user(tmp_path, h264):
+    """Runs a program beside a video that it may not read, and gives the lines it prints."""
     path = tmp_path / "film.mp4"
     path.write_bytes(h264.read_bytes())
     path.chmod(0)
-    tmp_path.chmod(0o755)
-    ask = (
-        "import os, sys; from pathlib import Path; from pipeline.errors import VideoError;"
-        "from pipeline.probe import probe_video; os.chdir(sys.argv[2]); os.setuid(65534)\n"
-        "try:\n    probe_video(Path(sys.argv[1]))\nexcept VideoError as error:\n    print(error)"
-    )
-    # The folders of pytest are closed to others; only the last is entered, and the name is relative to it.
-    root = Path(__file__).resolve().parents[2]
-    told = subprocess.run(
-        [sys.executable, "-c", ask, path.name, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=root,
-    )
-    assert told.stdout == "film.mp4: cannot be read (Permission denied). Check its permissions.\n"
+
+    def run(code):
+        told = subprocess.run(
+            [sys.executable, "-c", f"{PLAIN_USER}\nfrom pathlib import Path\n{code}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )
+        return told.stdout.splitlines()
+
+    return run
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the powers of root are Linux's")
+def test_a_file_that_may_not_be_read_says_so(as_plain_user):
+    assert as_plain_user(PROBE) == ["film.mp4: cannot be read (Permission denied). Check its permissions."]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the powers of root are Linux's")
+def test_a_file_that_may_not_be_read_fails_its_extraction_by_that_reason_alone(as_plain_user, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    film, empty, *rows = as_plain_user(EXTRACT)
+    assert film == f"outcome failed {CLOSED}"
+    assert empty.startswith("outcome failed empty.mp4: empty file")
+    assert sorted(rows) == sorted(line.replace("outcome", "row", 1) for line in (film, empty))

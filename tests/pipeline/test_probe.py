@@ -1,6 +1,8 @@
 """Probing: facts of good videos, one clear sentence for every other file."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -25,7 +27,21 @@ def test_facts_of_a_plain_video(h264):
 def test_times_of_a_variable_rate_video_are_its_own(tmp_path, make_video, make_frames):
     stamps = [0, 40, 80, 500, 510, 900, 1000, 1600]
     path = make_video(tmp_path / "variable.mp4", make_frames(8), stamps=stamps)
-    np.testing.assert_allclose(probe_video(path).frame_times, np.array(stamps) / 1000, atol=1e-4)
+    facts = probe_video(path)
+    np.testing.assert_allclose(facts.frame_times, np.array(stamps) / 1000, atol=1e-4)
+    assert facts.has_variable_rate
+
+
+@pytest.mark.parametrize("fps", [1, 15, 24, 30, 60, 120])
+def test_a_container_that_counts_in_milliseconds_does_not_make_a_rate_variable(
+    tmp_path, make_video, make_frames, fps
+):
+    stamps = [round(1000 * index / fps) for index in range(9)]
+    path = make_video(tmp_path / "even.mkv", make_frames(9), stamps=stamps)
+    assert not probe_video(path).has_variable_rate
+    # A frame that was dropped by the camera.
+    path = make_video(tmp_path / "gap.mkv", make_frames(8), stamps=stamps[:4] + stamps[5:])
+    assert probe_video(path).has_variable_rate
 
 
 def test_times_count_from_the_first_frame(tmp_path, make_video, make_frames):
@@ -87,6 +103,17 @@ def test_the_stream_with_most_pixels_is_taken(tmp_path, make_frames):
             container.mux(stream.encode(None))
     facts = probe_video(path)
     assert (facts.video_streams, facts.stream_index, facts.width, facts.num_frames) == (2, 1, 96, 7)
+
+
+def test_the_pixel_aspect_is_recorded(tmp_path, make_frames):
+    path = tmp_path / "wide.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=96, height=64)
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for picture in make_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert probe_video(path).pixel_aspect == pytest.approx(4 / 3)
 
 
 def cut(source, target, share):
@@ -239,6 +266,25 @@ def test_every_odd_file_gives_its_frames_or_its_named_error(shared):
     }
     assert len(rows) == 43
     assert outcome == expected
+
+
+@pytest.mark.parametrize("place", ["odd/torchcodec__nasa_13013.mp4", "clips/torchcodec_nasa_13013.mp4"])
+def test_of_two_streams_the_larger_one_is_taken_by_both_decoders(shared, place):
+    path = shared / "videos" / place
+    facts = probe_video(path)
+    assert (facts.width, facts.height, facts.num_frames) == (480, 270, 390)
+    assert (facts.video_streams, facts.stream_index) == (2, 3)
+    for decoder in ("pyav", "decord"):
+        indices, pictures = next(read_frames(path, replace(facts, decoder=decoder), [0, 389]))
+        assert (indices.tolist(), pictures.shape) == ([0, 389], (2, 270, 480, 3))
+
+
+def test_only_real_videos_of_a_variable_rate_are_called_so(shared):
+    odd = shared / "videos" / "odd"
+    rows = [json.loads(line) for line in (odd / "PROBE.jsonl").read_text(encoding="utf-8").splitlines()]
+    uneven = {row["file"] for row in rows if row.get("ndelta", 1) > 1 and row["file"] not in NAMED_ERRORS}
+    good = [odd / row["file"] for row in rows if row["file"] not in NAMED_ERRORS]
+    assert {path.name for path in good if probe_video(path).has_variable_rate} == uneven
 
 
 def frames_or_error(path):

@@ -1,11 +1,14 @@
 """New videos: segments by a trained model, without labels, and without weights where features are stored."""
 
 import shutil
+from functools import partial
 
 import pytest
 
 from pipeline import segment
+from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
+from pipeline.guard import read_guarded
 from pipeline.inputs import inputs_of_model
 from pipeline.model import read_description
 from pipeline.segment import choose_run, segment_batch
@@ -14,6 +17,7 @@ from storage.errors import MissingArtefactError
 from storage.registry import Registry
 from storage.segments import read_segments
 from storage.store import Store
+from tests.pipeline import fake_decoders
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -68,6 +72,24 @@ def test_a_bad_video_harms_no_other(tiny, own_store, tiny_run, tmp_path):
     assert [bool(one.prediction) for one in made] == [True, False, False, True]
     assert str(bad) in made[1].outcome.reason
     assert str(gone) in made[2].outcome.reason
+
+
+def test_a_video_that_decord_cannot_read_is_segmented_by_what_pyav_reads(
+    tiny, own_store, tiny_run, tmp_path, monkeypatch
+):
+    pytest.importorskip("decord")
+    path = tmp_path / "new.mp4"
+    path.write_bytes((tiny.root / "videos" / "x.mp4").read_bytes() + (8).to_bytes(4, "big") + b"free")
+    settings = SegmentSettings(videos=[path], store=own_store, device="cpu")
+    assert open_video(path, store=Store(own_store)).facts.decoder == "decord"
+    monkeypatch.setattr(
+        "pipeline.extract.read_guarded", partial(read_guarded, reader=fake_decoders.decord_dies)
+    )
+    (made,) = segment_batch([path], settings=settings, run=tiny_run)
+    assert (made.outcome.status, made.outcome.reason) == ("done", "")
+    monkeypatch.setattr("pipeline.extract.read_guarded", refuse)
+    (again,) = segment_batch([path], settings=settings, run=tiny_run)
+    assert (again.outcome.status, again.prediction) == ("skipped", made.prediction)
 
 
 def test_the_whole_part_of_a_damaged_video_is_segmented_where_that_is_asked_for(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.errors import CorruptVideoError, VideoError
+from pipeline.errors import CorruptVideoError, DecoderError
 from pipeline.probe import probe_video
 from pipeline.video import read_frames
 
@@ -119,7 +119,7 @@ def test_an_index_that_promises_too_few_frames_is_an_error(h264):
 def test_facts_from_a_machine_with_decord_say_so_where_it_is_missing(h264, monkeypatch):
     facts = probe_video(h264, decoder="decord")
     monkeypatch.setitem(sys.modules, "decord", None)
-    with pytest.raises(VideoError, match="decord, which is not installed here"):
+    with pytest.raises(DecoderError, match="decord, which was chosen for it, is not installed here"):
         next(read_frames(h264, facts))
 
 

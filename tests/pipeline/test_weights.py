@@ -112,6 +112,22 @@ def test_a_named_file_that_is_missing_is_never_passed_over(tmp_path, checkpoint,
         resolve_weights(["i3d-rgb"], choose(policy, i3d_rgb=tmp_path / "absent.pt"))
 
 
+@pytest.mark.parametrize("policy", ["pretrained", "cached"])
+@pytest.mark.parametrize("asked", ["named", "cached"])
+def test_a_file_of_another_checksum_than_demanded_is_refused_and_kept(checkpoint, monkeypatch, policy, asked):
+    wanted = hashlib.sha256(b"the published weights").hexdigest()
+    monkeypatch.setenv("FACTSEG_I3D_RGB_SHA256", wanted.upper())
+    choice = choose(policy, i3d_rgb=checkpoint if asked == "named" else None)
+    with pytest.raises(WeightsError) as caught:
+        resolve_weights(["i3d-rgb"], choice)
+    found = hashlib.sha256(b"weights").hexdigest()
+    assert str(caught.value).startswith(f"{checkpoint}: its SHA-256 is {found} instead of {wanted} ")
+    assert "FACTSEG_I3D_RGB_SHA256" in str(caught.value)
+    assert checkpoint.read_bytes() == b"weights"
+    monkeypatch.setenv("FACTSEG_I3D_RGB_SHA256", found)
+    assert resolve_weights(["i3d-rgb"], choice)["i3d-rgb"].path == checkpoint
+
+
 def test_pretrained_without_weights_says_which_file_goes_where(weights_home):
     with pytest.raises(WeightsError) as caught:
         resolve_weights(["i3d-optical-flow"], choose("pretrained"))
