@@ -143,8 +143,8 @@ def _grouped(x_BTF: Tensor, groups: int) -> Tensor:
 
 
 def _ungrouped(x_ZTI: Tensor, groups: int) -> Tensor:
-    """Back to (B, T, F)."""
-    return x_ZTI if groups == 1 else x_ZTI.view(groups, -1, *x_ZTI.shape[1:]).permute(1, 2, 0, 3).flatten(2)
+    """Back to (B, T, F); never a view of several groups, so that whoever takes it may change it in place."""
+    return x_ZTI if groups == 1 else torch.cat(x_ZTI.chunk(groups), dim=-1)
 
 
 def _per_video(kernel_KFI: Tensor, x_BTF: Tensor, groups: int) -> Tensor:

@@ -46,6 +46,19 @@ def test_gradients_are_the_slopes():
     assert gradcheck(ours, torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True))
 
 
+@layouts
+def test_an_output_may_be_changed_in_place(num_steps, dilation, groups):
+    ours, theirs = pair_of(dilation, groups)
+    x = torch.randn(1, num_steps, 8, dtype=torch.float64)
+    found, wanted = (torch.relu_(out) for out in both(ours, theirs, x))
+    torch.testing.assert_close(found, wanted)
+    slopes = [
+        torch.autograd.grad(out.sum(), [*conv.parameters()])
+        for out, conv in ((found, ours), (wanted, theirs))
+    ]
+    torch.testing.assert_close(*slopes)
+
+
 def test_a_frozen_kernel_gets_no_gradient_and_passes_one_on():
     ours, _ = pair_of(1, 1)
     ours.weight.requires_grad_(requires_grad=False)
