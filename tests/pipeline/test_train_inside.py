@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,6 +181,52 @@ def test_segments_of_labels_are_found_without_reading_from_the_device(stretch):
     assert (there.lengths, there.transcripts) == (here.lengths, here.transcripts)
     if not stretch:
         assert [len(one) for one in here.transcripts] == [10, 7]
+
+
+READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__")
+"""What makes the host wait for numbers of an accelerator."""
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_step_reads_lengths_segments_and_costs_of_each_batch_and_once_the_loss(
+    tiny, own_store, monkeypatch, batches
+):
+    """Numbers of labels are read on the host, so what makes the target is left out."""
+    found, steps, counting, step = Counter(), [], [True], TrainingLoop._step
+
+    def count(name, original):
+        def read(self, *args, **kwargs):
+            found[name] += counting[0]
+            return original(self, *args, **kwargs)
+
+        return read
+
+    def make_target(batch, **how):
+        counting[0] = False
+        target = target_of(batch, **how)
+        counting[0] = True
+        return target
+
+    def looked(self, *args, **kwargs):
+        found.clear()
+        loss = step(self, *args, **kwargs)
+        steps.append(dict(found))
+        return loss
+
+    monkeypatch.setattr("pipeline.train_loop.target_of", make_target)
+    monkeypatch.setattr(TrainingLoop, "_step", looked)
+    # As on a GPU: the plain optimiser of a CPU reads its counts of steps.
+    monkeypatch.setattr(
+        "pipeline.train_loop.make_optimizer",
+        lambda parameters, training, **_: torch.optim.Adam(parameters, lr=training.lr, fused=True),
+    )
+    settings = tiny.settings(own_store, epochs=2, batch_size=3 // batches, accumulate=batches)
+    with monkeypatch.context() as patched:
+        for name in READS:
+            patched.setattr(torch.Tensor, name, count(name, getattr(torch.Tensor, name)))
+        train(settings)
+    # One block U. Costs are copied as an array, the rest as lists.
+    assert steps[-1] == {"tolist": 2 * batches + 1, "cpu": batches, "numpy": batches}
 
 
 @pytest.mark.needs_cuda
