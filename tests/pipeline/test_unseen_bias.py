@@ -108,9 +108,13 @@ def test_bias_and_price_are_those_that_found_other_classes_best(settings):
     training, sentence, totals = settled(settings)
     best = max(totals.values())
     assert totals[training.unseen_bias, training.switch_cost] == pytest.approx(best)
-    assert best > max(score for (bias, _), score in totals.items() if bias == 0)
-    # Another price than the recipe's is needed to get there: the bias alone would not do.
-    assert best > max(score for (_, price), score in totals.items() if price == RECIPE_PRICE) + 0.1
+    # Both matter in these data, so the best was not to be had by chance; which is best differs between processors.
+    for value in (0, 1):
+        by_value = [
+            max(score for tried, score in totals.items() if tried[value] == one)
+            for one in {t[value] for t in totals}
+        ]
+        assert min(by_value) < best - 1
     assert (
         f"favoured by {training.unseen_bias:g} nats and a change of class costs {training.switch_cost:g}"
         in sentence
