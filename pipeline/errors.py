@@ -62,6 +62,10 @@ class TooShortError(VideoError):
     """A video has too few frames for a window of a profile; others may take it."""
 
 
+class ProcessError(PipelineError):
+    """A process that is to help this one cannot be started: no fault of what it was to work on."""
+
+
 class LabelError(PipelineError, ValueError):
     """A label file, mapping or split cannot be used; the message names the file."""
 

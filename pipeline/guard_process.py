@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DecoderError
+from pipeline.errors import DecoderError, ProcessError
 from pipeline.frame_ring import PULSE_BYTES, FrameRing, Pulse, shared_file
 from pipeline.guard_jobs import Call, Stream
 from pipeline.watchdog import Watchdog
@@ -55,13 +55,22 @@ class DecodeProcess:
         self._started.wait()
         self._theirs.close()
         pulse.close()
-        if self._process is None or not self._connection.poll(_START_SECONDS):
+        self._ready = self._hears_that_it_is_ready()
+        if not self._ready:
             self.close()
-            raise DecoderError(
+            raise ProcessError(
                 "A decoding process does not start. Check that this machine has memory and processes left."
             )
-        self._receive(Path("-"))
-        self._ready = True
+
+    def _hears_that_it_is_ready(self) -> bool:
+        if self._process is None or not self._connection.poll(_START_SECONDS):
+            return False
+        try:
+            self._receive(Path("-"))
+        except DecoderError:
+            # It ended before it had any job.
+            return False
+        return True
 
     @property
     def pid(self) -> int:
@@ -71,7 +80,7 @@ class DecodeProcess:
     @property
     def _child(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise DecoderError("The decoding process was never started. Please report it with the log.")
+            raise ProcessError("The decoding process was never started. Please report it with the log.")
         return self._process
 
     def is_alive(self) -> bool:

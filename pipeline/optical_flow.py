@@ -2,8 +2,10 @@
 
 # Axes: N pictures, n fields, H rows, W columns.
 
+import ctypes
 import itertools
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -77,8 +79,9 @@ class FieldWorkers:
         return torch.stack(list(made))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end, and the system have what they held."""
         self._pool.shutdown(cancel_futures=True)
+        _return_memory()
 
     def _method(self, kind: "type[_Tvl1 | _Dis]") -> "_Tvl1 | _Dis":
         methods = self._local.__dict__.setdefault("methods", {})
@@ -86,6 +89,15 @@ class FieldWorkers:
             methods[kind] = kind()
         method: _Tvl1 | _Dis = methods[kind]
         return method
+
+
+def _return_memory() -> None:
+    """Return freed memory to the system, where the allocator can be asked to.
+
+    It keeps what ended threads freed: without this the threads of the next video come on top of it.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 class _Tvl1:

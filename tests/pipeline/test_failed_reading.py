@@ -1,14 +1,18 @@
 """A video that probing finds good and reading does not: the other decoder, the catalogue's row, the stored failure."""
 
 import logging
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
 
 from pipeline import extract_batch as batch_module
+from pipeline import guard, guard_process
 from pipeline.anywhere import FEATURES_STAGE, extract_anywhere
 from pipeline.catalogue import open_video, probe_all
+from pipeline.errors import ProcessError
 from pipeline.guard import read_guarded
 from pipeline.settings import ExtractionSettings
 from storage.catalogue import read_catalogue
@@ -95,6 +99,28 @@ def test_a_video_too_short_for_a_profile_is_not_a_bad_one(scene, monkeypatch):
     (outcome,) = extract_anywhere([film], extraction=settings, store=store.root, cache_gib=1)
     assert "too few for a window of 64 frames" in outcome.reason
     assert [row.status for row in read_catalogue(store.catalogue_path)] == ["ok"]
+
+
+@pytest.mark.parametrize("code", ["raise MemoryError", "import time; time.sleep(60)"])
+def test_a_machine_on_which_no_process_starts_says_nothing_of_its_videos(scene, monkeypatch, code):
+    film, store = scene
+    open_video(film, store=store)
+
+    def start(self, _pulse):
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, pass_fds=(self._theirs.fileno(),), stderr=subprocess.DEVNULL)
+
+    monkeypatch.setattr(guard, "_pools", [guard._Pool()])
+    monkeypatch.setattr(guard_process, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(guard_process.DecodeProcess, "_start", start)
+    outcome = extract(film, store)
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("A decoding process does not start. Check that this machine has memory")
+    (row,) = read_catalogue(store.catalogue_path)
+    assert (row.status, row.error, row.decoder) == ("ok", None, open_video(film, store=store).facts.decoder)
+    # A decoder is not given up for it either, in probing as little as in reading.
+    with pytest.raises(ProcessError):
+        guard.probe_guarded(film)
 
 
 @pytest.mark.parametrize(
