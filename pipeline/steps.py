@@ -21,8 +21,11 @@ from pipeline.windows import NOTHING, window_frames, window_starts, window_times
 
 _WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 32}
 """Windows of one forward. Four keep two cores busy; more only cost memory."""
-_SHARING_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
-"""The more windows of one forward, the fewer frames of the shared layers are computed twice."""
+_SHARING_WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 64}
+"""The more windows of one forward, the fewer frames of the shared stem are computed twice; on a CPU the memory that
+more of them take costs more than that saves."""
+_DENSE_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
+"""As above, but nearly all layers are shared."""
 _PICTURES_PER_BATCH = {"cpu": 16, "cuda": 256}
 """Pictures of one forward of CLIP."""
 
@@ -75,6 +78,12 @@ def _starts(profile: Profile, num_pictures: int) -> NDArray[np.int64]:
 def _shares(profile: Profile) -> bool:
     """Whether the windows of a profile are computed together, exactly as if they were apart."""
     return not profile.dense and can_share(stride=profile.stride_frames, window_frames=profile.window_frames)
+
+
+def _windows_per_batch(profile: Profile) -> Mapping[str, int]:
+    if profile.dense:
+        return _DENSE_WINDOWS_PER_BATCH
+    return _SHARING_WINDOWS_PER_BATCH if _shares(profile) else _WINDOWS_PER_BATCH
 
 
 def _batch_size(sizes: Mapping[str, int], device: torch.device) -> int:
@@ -150,10 +159,7 @@ class _I3DSteps:
         self._times = window_times(
             self._starts, window_frames=profile.window_frames, frame_times=sampling.times
         )
-        self._batch = _batch_size(
-            _SHARING_WINDOWS_PER_BATCH if profile.dense or _shares(profile) else _WINDOWS_PER_BATCH,
-            extractor.networks.device,
-        )
+        self._batch = _batch_size(_windows_per_batch(profile), extractor.networks.device)
         self._append = _Delayed(append)
         self._keys = input_keys(profile)
         networks = profile.networks[: len(profile.streams)]
