@@ -4,7 +4,6 @@
 
 import ctypes
 import itertools
-import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -67,9 +66,9 @@ def raft_method(encoder: "RaftEncoder") -> FlowMethod:
 class FieldWorkers:
     """Threads that compute fields of OpenCV's methods side by side; each has a method object of its own."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int) -> None:
         # OpenCV lets go of Python's lock while it computes.
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="optical-flow")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="optical-flow")
         self._local = threading.local()
 
     def map(self, kind: "type[_Tvl1 | _Dis]", frames: NDArray[np.uint8]) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pipeline import extract_batch
 from pipeline.extractors import ExtractorSet, load_extractors
 from pipeline.inputs import resolve_extraction
 from pipeline.settings import ExtractionSettings
@@ -132,6 +133,12 @@ def clip_extractors(tmp_path_factory: pytest.TempPathFactory) -> ExtractorSet:
     settings = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
     weights = resolve_extraction(settings, store=Store(tmp_path_factory.mktemp("built") / "store"))
     return load_extractors(settings.profiles, weights, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def clip_is_built(clip_extractors: ExtractorSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extraction of a batch finds the CLIP of ``clip_extractors``, whatever it asks for."""
+    monkeypatch.setattr(extract_batch, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture

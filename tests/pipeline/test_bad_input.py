@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from flows.invoke import execute
-from pipeline import extract_batch
 from pipeline.errors import DatasetError
 from pipeline.settings import ExtractionSettings, ExtractSettings
 from storage.folders import MANIFEST
@@ -13,14 +12,9 @@ from storage.health import examine_store
 from storage.store import Store
 from tests.pipeline.tiny import TRAIN, TinyDataset, one_thread, write_split
 
-pytestmark = pytest.mark.usefixtures("single_thread")
+pytestmark = pytest.mark.usefixtures("single_thread", "clip_is_built")
 
 CLIP = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
-
-
-@pytest.fixture(autouse=True)
-def clip(clip_extractors, monkeypatch):
-    monkeypatch.setattr(extract_batch, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture

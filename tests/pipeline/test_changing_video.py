@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import extract_batch as batch_module
 from pipeline import progress
 from pipeline.extract_batch import extract_batch
 from pipeline.guard import probe_guarded, read_guarded
@@ -14,7 +13,7 @@ from storage.catalogue import read_catalogue
 from storage.features import read_features
 from storage.store import Store
 
-pytestmark = pytest.mark.usefixtures("single_thread")
+pytestmark = pytest.mark.usefixtures("single_thread", "clip_is_built")
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 CHANGED = "changed while it was read. Run the same command when it is complete."
@@ -52,11 +51,6 @@ def replaced_by_text(path):
 
 
 CHANGES = [appended, truncated, rewritten, emptied, replaced, replaced_by_text, Path.unlink]
-
-
-@pytest.fixture(autouse=True)
-def built(clip_extractors, monkeypatch):
-    monkeypatch.setattr(batch_module, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture

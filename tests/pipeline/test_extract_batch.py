@@ -27,12 +27,7 @@ from tests.pipeline.test_extract import fake_extractors
 
 SETTINGS = ExtractionSettings(features=("clip:stride=16",), weights="random", device="cpu")
 
-pytestmark = pytest.mark.usefixtures("single_thread")
-
-
-@pytest.fixture(autouse=True)
-def built(clip_extractors, monkeypatch):
-    monkeypatch.setattr(module, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
+pytestmark = pytest.mark.usefixtures("single_thread", "clip_is_built")
 
 
 @pytest.fixture

@@ -21,16 +21,11 @@ from storage.features import read_features
 from storage.store import Store
 from tests.pipeline import fake_decoders
 
-pytestmark = pytest.mark.usefixtures("single_thread")
+pytestmark = pytest.mark.usefixtures("single_thread", "clip_is_built")
 
 SETTINGS = ExtractionSettings(
     features=("clip:stride=16",), weights="random", device="cpu", decode_timeout_seconds=1.0
 )
-
-
-@pytest.fixture(autouse=True)
-def built(clip_extractors, monkeypatch):
-    monkeypatch.setattr(batch_module, "shared_extractors", lambda _extraction, _store: (clip_extractors,))
 
 
 @pytest.fixture

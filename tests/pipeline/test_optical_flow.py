@@ -47,7 +47,7 @@ def moving():
 
 @pytest.fixture(scope="module")
 def workers():
-    made = FieldWorkers()
+    made = FieldWorkers(2)
     yield made
     made.close()
 
