@@ -57,8 +57,7 @@ class ExtractionOptions:
     """How pictures become features."""
 
     features: Annotated[str | None, Parameter(name=("--features", "--profile"))] = None
-    """Profiles separated by commas, the first being the time base, each name[:key=value...];
-    'i3d-rgb:stride=8,clip:stride=4' unless given."""
+    "Profiles name[:key=value...] by commas, first the time base; 'i3d-rgb:stride=8,clip:stride=4' unless given."
     profiles_file: Annotated[Path | None, Parameter(name="--profiles")] = None
     "TOML file with profiles of your own: a table each, with 'base' and settings."
     weights: str | None = None
@@ -154,8 +153,7 @@ class TrainingOptions:
     graphs: bool | None = None
     "Run steps as CUDA graphs, many times faster: on a GPU where it can be, unless --no-graphs is given."
     validation_groups: str | None = None
-    """Regular expression that finds a training video's group in its id, or a file of ids, to hold out; the weights
-    of the best F1@50 on them are kept."""
+    "Expression that finds a training video's group in its id, or a file of ids: held out, to keep the best weights."
     validation_count: int | None = None
     "Groups to hold out; 1 unless given."
     validate_every: int | None = None
@@ -163,18 +161,15 @@ class TrainingOptions:
     patience: int | None = None
     "Stop after this many validations without a better F1@50."
     init: str | None = None
-    """Key of a run, folder of a model, or checkpoint file whose weights to start from; the channels of other classes
-    are made anew."""
+    "Run key, model folder or checkpoint whose weights to start from; the channels of other classes are made anew."
     unseen: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
-    """Class to hold out of training: its frames are dropped, only its text can find it, and it is scored apart. May be
-    given several times."""
+    "Class to hold out: its frames are dropped, only its text finds it, it is scored apart. May be given several times."
     unseen_bias: float | None = None
     "Nats by which unseen classes are favoured, instead of the recipe's; 0 unless that says otherwise."
     switch_cost: float | None = None
     "Nats that a change of class costs where texts decide, instead of the recipe's; 10 unless that says otherwise."
     unseen_folds: int | None = None
-    """Choose bias and cost: hold out this many seen classes in turn, a training each, and see what finds them
-    best."""
+    "Choose bias and cost: hold out this many seen classes in turn, a training each, and see what finds them best."
     allow_unseen: Annotated[bool | None, Parameter(negative="")] = None
     "Train 'fact' although test videos have classes that no training video has."
     checkpoint_epochs: int | None = None
@@ -182,8 +177,7 @@ class TrainingOptions:
     checkpoint_steps: int | None = None
     "Also a checkpoint after every this many steps of an epoch."
     preload: str | None = None
-    """Where training features are kept: 'auto' (unless given), 'device', 'memory', 'cache' (mapped copies on disk), or
-    'off': read from the store again and again."""
+    "Where training features are kept: 'auto' (unless given), 'device', 'memory', 'cache' (mapped on disk) or 'off'."
     workers: int | None = None
     "Processes that read features where they are not preloaded; 2 unless given."
     seed: int | None = None

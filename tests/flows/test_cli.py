@@ -1,10 +1,13 @@
+import ast
 import csv
+import inspect
 import io
 import json
 import shutil
 
 import pytest
 
+from flows import cli_options
 from tests.flows.conftest import dataset_options
 
 COMMANDS = ("demo", "probe", "extract", "embed", "train", "evaluate", "run", "segment", "report", "doctor")
@@ -16,6 +19,21 @@ def test_every_command_explains_itself_with_an_example(factseg, command):
     assert ran.returncode == 0
     assert f"Example: factseg {command}" in ran.stdout
     assert "--store" in ran.stdout
+
+
+def test_help_of_an_option_is_one_line_of_text():
+    """It is shown as it is written: a line break, and the indentation after it, would stand in the middle of it."""
+    classes = [
+        node for node in ast.parse(inspect.getsource(cli_options)).body if isinstance(node, ast.ClassDef)
+    ]
+    texts = [
+        node.value.value
+        for one in classes
+        for node in one.body[1:]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    assert len(texts) > 40
+    assert [text for text in texts if "\n" in text] == []
 
 
 def test_help_lists_every_command(factseg):
