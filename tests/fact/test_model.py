@@ -168,7 +168,7 @@ def test_a_class_absent_from_training_stays_predictable_and_finite(small_config)
     config = small_config(CLIP={"temp": 0.1})
     torch.manual_seed(0)
     model = FACT_CLIP(config, WIDTH, CLASSES, text_embeddings=torch.eye(CLASSES))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     features, labels = torch.randn(24, WIDTH), torch.arange(24) // 6 % 2  # classes 2 and 3 never occur
     for _ in range(30):
         optimizer.zero_grad()
@@ -249,7 +249,7 @@ def test_a_small_model_learns_its_training_video(small_config):
     config = small_config(FACT={"ntoken": 12}, Bi={"hid_dim": 32, "a_dim": 16, "f_dim": 16})
     model, labels = model_of(config), labels_of(32)
     features = nn.functional.one_hot(labels, WIDTH).float() + 0.1 * torch.randn(32, WIDTH)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(120):
         optimizer.zero_grad()
         total(model, features, labels).backward()
