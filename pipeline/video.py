@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 _UNTAGGED_MATRIX = 2  # "unspecified" in ISO/IEC 23091-2
 _HIGH_DEFINITION_LINES = 720
-
+_OPEN_OPTIONS: dict[str, Any] = (
+    {} if int(av.__version__.split(".")[0]) > 18 else {"metadata_errors": "replace"}
+)
+"""PyAV 18 refuses a file whose title is not UTF-8 unless told otherwise; PyAV 19 takes it, and not the option."""
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 """Gives memory for a batch of so many pictures, (n, H, W, 3)."""
@@ -154,7 +157,7 @@ def _decoded_frames(path: Path, facts: "VideoFacts", wanted: NDArray[np.int64]) 
 def open_pyav(path: Path) -> Any:  # noqa: ANN401
     """A PyAV container of a local file, whatever its name looks like."""
     # The prefix keeps names such as `concat:a|b` or `-` from being read as protocols or options.
-    return av.open(f"file:{path.resolve()}", mode="r", metadata_errors="replace")
+    return av.open(f"file:{path.resolve()}", mode="r", **_OPEN_OPTIONS)
 
 
 def _reopen(path: Path) -> Any:  # noqa: ANN401

@@ -57,6 +57,21 @@ def test_a_stream_without_time_stamps_follows_its_nominal_rate(tmp_path, make_vi
     assert "nominal rate" in caplog.text
 
 
+def test_a_title_that_is_not_utf_8_keeps_nobody_from_the_pictures(tmp_path, make_video, make_frames):
+    path = tmp_path / "title.mp4"
+    with av.open(make_video(tmp_path / "plain.mp4", make_frames(8))) as plain, av.open(path, "w") as titled:
+        titled.metadata["title"] = "creme_brulee"
+        stream = titled.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                titled.mux(packet)
+    content = path.read_bytes()
+    assert content.count(b"creme_brulee") == 1
+    path.write_bytes(content.replace(b"creme_brulee", "crème_brulée".encode("latin-1")))
+    assert len(list(read_frames(path, probe_video(path), batch_frames=8))) == 1
+
+
 def test_frames_that_an_edit_list_hides_do_not_count(tmp_path, h264):
     path = tmp_path / "trimmed.mp4"
     trim(h264, path, seconds=0.2)
