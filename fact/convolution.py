@@ -1,13 +1,14 @@
 """Convolutions over steps, (B, T, F) to (B, T, F), as matrix products.
 
 Axes: B batch, T steps, F width, G groups, I and O input and output width of a group, K taps, Z = G B, R = B T, C
-convolutions that are joined.
+convolutions that are joined, L layers.
 
 Steps stay ahead of channels as everywhere else in this room, so no layer transposes for the next one, and what
 multiplies is the matrix product that every device is fastest at, at every dilation. Each tap adds its product
 to the steps it reaches: gathering the taps for one product took a quarter of a training step on an H200.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -47,25 +48,35 @@ class DilatedConv(nn.Conv1d):
 
 
 def join_convolutions(
-    far: DilatedConv, near: DilatedConv, fusion: PointConv
-) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Kernel, bias and shifts, as :func:`sum_of_taps` takes them, of a map of two convolutions' joined outputs.
+    layers: Sequence[tuple[DilatedConv, DilatedConv, PointConv]],
+) -> list[tuple[Tensor, Tensor, tuple[int, ...]]]:
+    """Each layer's map of two convolutions' joined outputs as kernel, bias and shifts of :func:`sum_of_taps`.
 
     Nothing lies between them that is not linear, so both convolutions and the map are one convolution of five steps:
-    five products in place of eight, and the convolutions' outputs are never built.
+    five products in place of eight, and the convolutions' outputs are never built. All layers are joined at once: a
+    GPU takes longer to start ten small products than to compute them.
+
+    Args:
+        layers: Far and near convolution and their map, all of one size.
     """
-    width, groups = far.out_channels, far.groups
-    kernel_CKGOI = torch.stack([far.weight, near.weight]).view(2, groups, -1, far.weight.shape[1], TAPS)
-    fusion_FCGO = fusion.weight.view(width, 2, groups, -1)
-    joined_CKFI = torch.einsum("fcgo,cgoik->ckfgi", fusion_FCGO, kernel_CKGOI).flatten(3)
+    fars, nears, fusions = zip(*layers, strict=True)
+    count, width, groups = len(layers), fars[0].out_channels, fars[0].groups
+    kernels = torch.stack([conv.weight for conv in (*fars, *nears)])
+    kernel_CLGOIK = kernels.view(2, count, groups, -1, *kernels.shape[2:])
+    fusion_LFCGO = torch.stack([fusion.weight for fusion in fusions]).view(count, width, 2, groups, -1)
+    joined_CKLFI = torch.einsum("lfcgo,clgoik->cklfgi", fusion_LFCGO, kernel_CLGOIK).flatten(4)
+    biases_CLO = torch.stack([cast("Tensor", conv.bias) for conv in (*fars, *nears)]).view(2, count, width)
+    mapped_LF = torch.einsum("lfco,clo->lf", fusion_LFCGO.flatten(3), biases_CLO)
+    bias_LF = mapped_LF + torch.stack([cast("Tensor", fusion.bias) for fusion in fusions])
     (far_first, far_own, far_last), (near_first, near_own, near_last) = (
-        part.unbind() for part in joined_CKFI
+        part.unbind() for part in joined_CKLFI
     )
-    kernel_KFI = torch.stack([far_first, near_first, far_own + near_own, near_last, far_last])
-    biases = torch.cat([cast("Tensor", far.bias), cast("Tensor", near.bias)])
-    bias = nn.functional.linear(biases, fusion.weight.flatten(1), fusion.bias)
-    shifts = far.shifts[0], near.shifts[0], 0, near.shifts[2], far.shifts[2]
-    return kernel_KFI, bias, shifts
+    kernel_LKFI = torch.stack([far_first, near_first, far_own + near_own, near_last, far_last], dim=1)
+    shifts = [
+        (far.shifts[0], near.shifts[0], 0, near.shifts[2], far.shifts[2])
+        for far, near in zip(fars, nears, strict=True)
+    ]
+    return list(zip(kernel_LKFI.unbind(), bias_LF.to(kernel_LKFI.dtype).unbind(), shifts, strict=True))
 
 
 def sum_of_taps(

@@ -96,12 +96,11 @@ class MSTCN2(nn.Module):
         """Steps with their surroundings, (B, T, H); padded steps do not reach valid ones."""
         x_BTF = x_BTD if self.conv_1x1_in is None else self.conv_1x1_in(x_BTD)
         last = len(self.conv_fusion) - 1
-        layers = zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True)
-        for i, (far, near, fusion) in enumerate(layers):
+        layers = list(zip(self.conv_dilated_1, self.conv_dilated_2, self.conv_fusion, strict=True))
+        for i, joined in enumerate(
+            join_convolutions(cast("list[tuple[DilatedConv, DilatedConv, PointConv]]", layers))
+        ):
             x_BTF = zero_padding(x_BTF, valid_BT)
-            joined = join_convolutions(
-                cast("DilatedConv", far), cast("DilatedConv", near), cast("PointConv", fusion)
-            )
             update_BTF = torch.relu_(sum_of_taps(x_BTF, *joined))
             x_BTF = x_BTF + update_BTF if i == last else self.dropout.add(x_BTF, update_BTF)
         out_BTH: Tensor = self.conv_out(x_BTF)

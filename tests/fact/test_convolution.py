@@ -100,18 +100,27 @@ def test_a_point_convolution_is_that_of_torch():
 @pytest.mark.parametrize("groups", [1, 2])
 def test_joined_convolutions_are_those_of_torch_one_after_the_other(num_steps, groups):
     torch.manual_seed(0)
-    pairs = [pair_of(dilation, groups) for dilation in (8, 2)]
-    ours, theirs = PointConv(16, 8).double(), nn.Conv1d(16, 8, 1).double()
-    theirs.load_state_dict(ours.state_dict())
+    far, near = [pair_of(8, groups), pair_of(4, groups)], [pair_of(2, groups), pair_of(1, groups)]
+    fusions = [(PointConv(16, 8).double(), nn.Conv1d(16, 8, 1).double()) for _ in far]
+    for ours, theirs in fusions:
+        theirs.load_state_dict(ours.state_dict())
+    # Parameters of their own: ``pair_of`` starts all pairs alike.
+    for ours, theirs in (*far, *near):
+        nn.init.normal_(ours.weight)
+        theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, num_steps, 8, dtype=torch.float64, requires_grad=True)
-    found = sum_of_taps(x, *join_convolutions(pairs[0][0], pairs[1][0], ours))
-    joined = torch.cat([conv(x.transpose(1, 2)) for _, conv in pairs], dim=1)
-    wanted = theirs(joined).transpose(1, 2)
+    found = wanted = x
+    layers = list(zip(far, near, fusions, strict=True))
+    for joined in join_convolutions([tuple(ours for ours, _ in layer) for layer in layers]):
+        found = sum_of_taps(found, *joined)
+    for (_, first), (_, second), (_, fusion) in layers:
+        steps_last = wanted.transpose(1, 2)
+        wanted = fusion(torch.cat([first(steps_last), second(steps_last)], dim=1)).transpose(1, 2)
     torch.testing.assert_close(found, wanted)
     weights = torch.randn_like(wanted)
-    modules = [[*(pair[side] for pair in pairs), fusion] for side, fusion in enumerate((ours, theirs))]
-    slopes = [
-        torch.autograd.grad((out * weights).sum(), [x, *(p for module in part for p in module.parameters())])
-        for out, part in zip((found, wanted), modules, strict=True)
-    ]
+    slopes = []
+    for side, out in enumerate((found, wanted)):
+        modules = [pair[side] for layer in layers for pair in layer]
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        slopes.append(torch.autograd.grad((out * weights).sum(), [x, *parameters]))
     torch.testing.assert_close(*slopes)
