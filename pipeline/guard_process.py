@@ -10,6 +10,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -150,7 +152,7 @@ class DecodeProcess:
         with shared_file(slot_bytes * slots) as file:
             ring = FrameRing(file.fileno(), slot_bytes=slot_bytes, slots=slots)
             self._begin(job, watchdog)
-            send_handle(self._connection, file.fileno(), self.pid)
+            self._deliver(path, partial(send_handle, self._connection, file.fileno(), self.pid))
         lender = _Lender(ring)
         while True:
             for slot in lender.returned():
@@ -175,10 +177,14 @@ class DecodeProcess:
         self._ready = True
 
     def _send(self, path: Path, message: object) -> None:
-        try:
-            self._connection.send(message)
-        except ConnectionError as error:
-            raise self._died(path) from error
+        self._deliver(path, partial(self._connection.send, message))
+
+    def _deliver(self, path: Path, send: Callable[[], None]) -> None:
+        with suppress(ConnectionError):
+            send()
+            return
+        # Not from the error: its frames hold buffers that Python 3.13 complains of when it frees them.
+        raise self._died(path)
 
     def _receive(self, path: Path) -> tuple[Any, ...]:
         """The next answer; log records on the way are logged here."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,21 @@ def test_a_decoder_gone_wrong_is_one_sentence_and_the_next_video_goes_on(
     assert str(caught.value).startswith(f"{h264}: ")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(read_all(read_guarded(h264, facts))[0]) == 40
+
+
+def test_a_process_that_dies_before_it_gets_the_memory_for_pictures_is_one_sentence(h264, facts, monkeypatch):
+    def kill_then_send(connection, handle, pid):
+        os.kill(pid, signal.SIGKILL)
+        # Both ends of the connection are open until the process is gone.
+        while connection.poll(0.01) is False:
+            pass
+        send_handle(connection, handle, pid)
+
+    monkeypatch.setattr("pipeline.guard_process.send_handle", kill_then_send)
+    with pytest.raises(DecoderError, match=r"the decoder died \(SIGKILL\)"):
+        read_all(read_guarded(h264, facts))
+    monkeypatch.undo()
     assert len(read_all(read_guarded(h264, facts))[0]) == 40
 
 
