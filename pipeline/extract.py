@@ -222,13 +222,16 @@ def _pump(
     frames = range(sources.first_frame, facts.num_frames)
     # Decoded ahead already: a batch is to be used up before the next one is taken.
     inputs_ahead = sources.inputs(read_guarded(path, facts, frames, batch_frames, rules=rules))
+    told = 0
     with ahead(inputs_ahead, depth=_INPUTS_AHEAD) as made:
         for done, inputs in made:
             # After these pictures were read and before any step is kept: a part outlives a killed run.
             unchanged()
             for stream in streams:
                 stream.push(inputs)
-            if progress is not None:
+            # What waited for the end of the video comes once more with the last frame.
+            if progress is not None and done > told:
+                told = done
                 progress(done, facts.num_frames)
     for stream in streams:
         stream.finish()
