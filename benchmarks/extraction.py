@@ -15,21 +15,20 @@ import argparse
 import json
 import platform
 import shutil
-import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profile_gpu
 
 from pipeline.clip import load_clip
 from pipeline.device import cpu_has_bf16
@@ -303,21 +302,23 @@ def _extract(bench: Bench, path: Path, facts: VideoFacts, extractors: ExtractorS
 
 
 def several(bench: Bench) -> None:
-    """Some videos at once on one device, and how busy it was."""
+    """Some videos at once on one device, and how busy it was; decoding processes are started by a round before."""
     path = draw(bench.folder / "several.mp4", frames=bench.frames, seed=1)
     facts = probe_video(path)
     for profile in profiles(bench):
         extractors = extractors_of(bench, profile)
         bare, steps = _bare(bench, profile, extractors, path, facts)
-        with ThreadPoolExecutor(bench.at_once) as pool, _Utilisation(bench) as busy:
-            start = time.perf_counter()
-            jobs = [
-                pool.submit(_extract, bench, path, facts, extractors, f"several{index}")
-                for index in range(bench.at_once)
-            ]
-            for job in jobs:
-                job.result()
-            taken = time.perf_counter() - start
+
+        def round_of(extractors: ExtractorSet = extractors) -> None:
+            with ThreadPoolExecutor(bench.at_once) as pool:
+                jobs = [
+                    pool.submit(_extract, bench, path, facts, extractors, f"several{index}")
+                    for index in range(bench.at_once)
+                ]
+                for job in jobs:
+                    job.result()
+
+        taken = seconds(bench, round_of)
         emit(
             bench,
             "several",
@@ -326,32 +327,49 @@ def several(bench: Bench) -> None:
             steps_per_second=bench.at_once * steps / taken,
             frames_per_second=bench.at_once * bench.frames / taken,
             forward_share=bench.at_once * bare / taken,
-            gpu_busy_percent=busy.median,
+            **_busy(bench, round_of),
         )
 
 
-class _Utilisation:
-    """Samples how busy the GPU is, by nvidia-smi; nothing on a CPU."""
+def _busy(bench: Bench, call: Callable[[], None]) -> dict[str, float]:
+    """Shares of the middle half of a call in which kernels ran, and kernels or copies; nothing on a CPU.
 
-    def __init__(self, bench: Bench) -> None:
-        self._on = bench.on_gpu and shutil.which("nvidia-smi") is not None
-        self._index = bench.device.index or 0
-        self._process: subprocess.Popen[str] | None = None
-        self.median: float | None = None
-        """Percent; None where nothing was sampled."""
+    By a trace of the GPU: asking nvidia-smi five times a second took a fifth off what was measured.
+    """
+    if not bench.on_gpu:
+        return {}
+    with profile_gpu(activities=[ProfilerActivity.CUDA]) as trace:
+        call()
+        torch.cuda.synchronize(bench.device)
+    path = bench.folder / "trace.json"
+    trace.export_chrome_trace(str(path))
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    kernels, copies = (
+        [(event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in kinds]
+        for kinds in ({"kernel"}, {"gpu_memcpy", "gpu_memset"})
+    )
+    start, stop = min(begin for begin, _ in kernels), max(end for _, end in kernels)
+    middle = (3 * start + stop) / 4, (start + 3 * stop) / 4
+    return {
+        "kernels_busy": covered(kernels, within=middle),
+        "kernels_or_copies_busy": covered(kernels + copies, within=middle),
+    }
 
-    def __enter__(self) -> Self:
-        if self._on:
-            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
-            command = ["nvidia-smi", f"--id={self._index}", *query]
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            samples = [float(line) for line in self._process.communicate()[0].split()]
-            self.median = statistics.median(samples) if samples else None
+def covered(spans: Iterable[tuple[float, float]], *, within: tuple[float, float]) -> float:
+    """The share of a stretch of time that spans, which may overlap, cover.
+
+    >>> covered([(0, 2), (1, 3), (5, 9)], within=(1, 6))
+    0.6
+    """
+    start, stop = within
+    total, reached = 0.0, start
+    for begin, end in sorted(spans):
+        counted = min(end, stop) - max(begin, reached)
+        if counted > 0:
+            total += counted
+            reached = min(end, stop)
+    return total / (stop - start)
 
 
 PARTS = {"forward": forward, "whole": whole, "several": several, "rounding": rounding}

@@ -73,7 +73,7 @@ class ExtractionOptions:
     device: str | None = None
     "'auto' (unless given), 'cpu', 'cuda:0', ...; 'cuda:0,cuda:1' spreads the videos over both."
     workers: int | None = None
-    "Videos that each device works on at once; 1 unless given."
+    "Videos that each device works on at once; unless given 1 on a CPU, and on a GPU what keeps it busy."
     runner: str | None = None
     "'local' (unless given), or 'ray': spread the batches of videos over a Ray cluster; docs/scaling.md."
     ray_address: str | None = None
@@ -83,7 +83,7 @@ class ExtractionOptions:
     ray_gpus: float | None = None
     "GPUs of one machine that a batch of videos takes; 0 unless given, 0.5 lets two batches share one."
     batch_videos: int | None = None
-    "Videos that one task works on; 8 unless given."
+    "Videos that one task works on; unless given 8, or four for each that is worked on at once."
     flow_cache: float | None = None
     "GiB of optical flow kept in the cache folder for other windows and strides; none unless given."
     decode_timeout_seconds: float | None = None
@@ -178,7 +178,7 @@ class TrainingOptions:
     "Also a checkpoint after every this many steps of an epoch."
     preload: str | None = None
     "Where training features are kept: 'auto' (unless given), 'device', 'memory', 'cache' (mapped on disk) or 'off'."
-    workers: int | None = None
+    loader_workers: int | None = None
     "Processes that read features where they are not preloaded; 2 unless given."
     seed: int | None = None
     "Seed of everything random in training; 0 unless given."

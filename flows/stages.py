@@ -19,6 +19,7 @@ from pipeline.anywhere import extract_anywhere, segment_anywhere
 from pipeline.catalogue import find_videos, videos_by_id
 from pipeline.errors import DatasetError, SettingsError
 from pipeline.evaluate import EvaluateOutcome, evaluate_run
+from pipeline.extract_batch import videos_per_task
 from pipeline.inputs import resolve_extraction
 from pipeline.labels import read_mapping
 from pipeline.listing import distinct_names, list_some_videos, printable
@@ -63,7 +64,7 @@ def extract(settings: ExtractSettings, runner: Runner) -> StageReport:
         cache_gib=settings.video_cache_gib,
         dry_run=settings.dry_run,
     )
-    batches = _batches(paths, size=settings.extraction.batch_videos)
+    batches = _batches(paths, size=videos_per_task(settings.extraction))
     found_by_batch = runner.map("extract-features", step, batches, on=settings.extraction.cluster)
     for batch, made in zip(batches, found_by_batch, strict=True):
         found = _broken(batch, made) if isinstance(made, Exception) else made

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import progress
 from pipeline.catalogue import Video, hand_to_pyav, note_decoder, note_reading, open_video
 from pipeline.decode_rules import DecodeRules
-from pipeline.device import choose_devices
+from pipeline.device import choose_devices, videos_at_once
 from pipeline.errors import DecoderError, PipelineError, TooShortError, VideoError, WeightsError
 from pipeline.extract import extract_video, missing_features
 from pipeline.extractors import ExtractorSet, load_extractors
@@ -30,6 +30,7 @@ from storage.store import Store
 log = logging.getLogger(__name__)
 
 _GIB = 2**30
+_TASK_VIDEOS = 8
 _STORED = "its features are stored"
 
 
@@ -55,7 +56,12 @@ def extract_batch(
         KeyboardInterrupt: The run was stopped; no file is half-written and no thread is left.
     """
     opened, rules = Store(store), extraction.decode_rules
-    teams = shared_extractors(extraction, store) * extraction.workers
+    sets = shared_extractors(extraction, store)
+    counts = [extraction.workers or videos_at_once(one.device) for one in sets]
+    # In turn, so that the first videos are spread over the devices.
+    teams = [
+        one for turn in range(max(counts)) for one, count in zip(sets, counts, strict=True) if turn < count
+    ]
     if len(teams) == 1 or len(paths) == 1:
         return [_extract_one(path, teams[0], store=opened, rules=rules) for path in paths]
     return _spread(paths, teams, store=opened, rules=rules)
@@ -68,6 +74,23 @@ def plan_batch(
     (extractors, *_) = shared_extractors(extraction, store)
     plan = partial(_plan, extractors=extractors, store=Store(store), rules=extraction.decode_rules)
     return [_attempt(path, plan) for path in paths]
+
+
+def videos_per_task(extraction: ExtractionSettings) -> int:
+    """How many videos ``extract_batch`` is to be given at a time.
+
+    A task ends when its last video does, with workers idle by then: several videos for each keep that short.
+
+    Raises:
+        SettingsError: A device is not here.
+    """
+    if extraction.batch_videos is not None:
+        return extraction.batch_videos
+    if extraction.cluster is not None:
+        # Other machines, with devices of their own, and small enough to be spread over them.
+        return _TASK_VIDEOS
+    devices = choose_devices(extraction.device)
+    return max(_TASK_VIDEOS, 4 * sum(extraction.workers or videos_at_once(device) for device in devices))
 
 
 @lru_cache(maxsize=1)

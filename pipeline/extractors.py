@@ -165,6 +165,11 @@ class ExtractorSet:
 
     extractors: tuple[Extractor, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where their networks run."""
+        return self.extractors[0].networks.device
+
     def __iter__(self) -> Iterator[Extractor]:
         return iter(self.extractors)
 

@@ -174,12 +174,12 @@ class ExtractionSettings(StrictSettings):
     """Pretrained tag that open_clip knows for the CLIP model, or a folder with `open_clip_config.json`."""
     device: str = "auto"
     """`auto` takes a GPU where there is one; else what torch knows: `cpu`, `cuda:0`. `cuda:0,cuda:1` spreads videos."""
-    workers: int = Field(default=1, ge=1, le=64)
-    """Videos that each device works on at once."""
+    workers: int | None = Field(default=None, ge=1, le=64)
+    """Videos that each device works on at once; by default one on a CPU, and on a GPU what keeps it busy."""
     flow_cache: float = Field(default=0, ge=0, allow_inf_nan=False)
     """GiB of optical flow kept in the cache folder for other windows and strides; 0 keeps none."""
-    batch_videos: int = Field(default=8, ge=1)
-    """Videos handled by one task."""
+    batch_videos: int | None = Field(default=None, ge=1)
+    """Videos handled by one task; by default 8, or four for each that is worked on at once."""
     runner: Literal["local", "ray"] = "local"
     """`ray` spreads the batches of videos over the machines of a Ray cluster."""
     ray_address: str = Field(default="", max_length=255)

@@ -86,7 +86,7 @@ class TrainingSettings(StrictSettings):
     """Also a checkpoint after every this many steps of an epoch."""
     preload: Literal["auto", "device", "memory", "cache", "off"] = "auto"
     """Where training features are kept; `auto` takes the fastest place they fit in. `cache` maps copies on disk."""
-    workers: int = Field(default=2, ge=0)
+    loader_workers: int = Field(default=2, ge=0)
     """Processes that read features where they are not preloaded."""
     seed: int = Field(default=0, ge=0)
     """Seeds weights, order of the videos, dropout and masking."""

@@ -127,7 +127,7 @@ def _train_into(folder: Place, plan: Plan, *, settings: RunSettings, store: Stor
     stored = StoredSamples(
         plan.sources, sample_rate=rate, pool=how.pool, standardisation=standardisation, store=store
     )
-    loading = Loading(preload=how.preload, workers=how.workers, device=team.device)
+    loading = Loading(preload=how.preload, workers=how.loader_workers, device=team.device)
     data = TrainingData(stored, lengths=channels.lengths, width=description.input_width, loading=loading)
     held_out = prepare_validation(
         plan.validation if team.first else (),

@@ -4,10 +4,12 @@ import inspect
 import io
 import json
 import shutil
+from collections import Counter
 
 import pytest
 
 from flows import cli_options
+from flows.cli_app import app
 from tests.flows.conftest import dataset_options
 
 COMMANDS = ("demo", "probe", "extract", "embed", "train", "evaluate", "run", "segment", "report", "doctor")
@@ -34,6 +36,16 @@ def test_help_of_an_option_is_one_line_of_text():
     ]
     assert len(texts) > 40
     assert [text for text in texts if "\n" in text] == []
+
+
+@pytest.mark.parametrize(
+    "command", sorted(name for name in app.resolved_commands() if not name.startswith("-"))
+)
+def test_no_two_options_of_a_command_share_a_name(command):
+    """One of them could never be given."""
+    arguments = app[command].assemble_argument_collection() if app[command].default_command else ()
+    names = Counter(name for one in arguments for name in one.names if name.startswith("--"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_help_lists_every_command(factseg):

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from contextvars import ContextVar
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from pipeline import extract_batch as module
 from pipeline import extractors, progress
 from pipeline.anywhere import extract_anywhere
 from pipeline.catalogue import open_video
+from pipeline.device import videos_at_once
 from pipeline.errors import WeightsError
 from pipeline.extract import extract_video
-from pipeline.extract_batch import extract_batch, plan_batch
+from pipeline.extract_batch import extract_batch, plan_batch, videos_per_task
 from pipeline.extractors import ExtractorSet
 from pipeline.settings import ExtractionSettings
 from storage import atomic
@@ -189,6 +191,51 @@ def test_several_workers_give_the_same_files_in_the_order_asked(videos, tmp_path
     made = [sorted((tmp_path / name / "features" / "clip").glob("*.parquet")) for name in ("one", "several")]
     assert [file.name for file in made[0]] == [file.name for file in made[1]]
     assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+
+
+@pytest.mark.parametrize(
+    ("given", "videos"),
+    [
+        ({}, 8),
+        ({"workers": 4}, 16),
+        ({"workers": 4, "batch_videos": 3}, 3),
+        ({"workers": 4, "runner": "ray"}, 8),
+        # Each of two devices keeps four videos in work.
+        ({"device": "cuda:0,cuda:1"}, 32),
+    ],
+)
+def test_a_task_has_several_videos_for_each_that_is_worked_on_at_once(monkeypatch, given, videos):
+    devices = {
+        "cpu": (torch.device("cpu"),),
+        "cuda:0,cuda:1": (torch.device("cuda:0"), torch.device("cuda:1")),
+    }
+    monkeypatch.setattr(module, "choose_devices", devices.__getitem__)
+    monkeypatch.setattr(module, "videos_at_once", lambda device: 4 if device.type == "cuda" else 1)
+    assert videos_per_task(SETTINGS.model_copy(update=given)) == videos
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "videos"), [(16, 141, 4), (16, 24, 3), (16, 8, 1), (16, 6, 1), (8, 80, 2), (2, 80, 1)]
+)
+def test_a_gpu_works_on_as_many_videos_as_cores_and_its_memory_allow(monkeypatch, cores, gib, videos):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    properties = SimpleNamespace(total_memory=gib << 30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: properties)
+    assert videos_at_once(torch.device("cuda:0")) == videos
+    assert videos_at_once(torch.device("cpu")) == 1
+
+
+def test_videos_are_spread_over_devices_in_turn(videos, tmp_path, monkeypatch):
+    """Two devices with two workers each: the first two videos go to different ones."""
+    sets = tuple(SimpleNamespace(device=torch.device("meta", index)) for index in range(2))
+    monkeypatch.setattr(module, "shared_extractors", lambda *_: sets)
+    seen = []
+    monkeypatch.setattr(
+        module, "_spread", lambda _, teams, **_rest: seen.extend(team.device.index for team in teams)
+    )
+    paths = [videos / "a.mp4", videos / "b.mp4"]
+    extract_batch(paths, extraction=SETTINGS.model_copy(update={"workers": 2}), store=tmp_path / "store")
+    assert seen == [0, 1, 0, 1]
 
 
 def test_several_workers_work_within_the_callers_context(videos, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def test_features_read_again_every_epoch_train_the_same_weights(tiny, tmp_path):
     found = {}
     for preload in ("memory", "off", "cache"):
         tiny.fill(tmp_path / preload)
-        run = train(tiny.settings(tmp_path / preload, epochs=2, preload=preload, workers=0)).run
+        run = train(tiny.settings(tmp_path / preload, epochs=2, preload=preload, loader_workers=0)).run
         found[preload] = (run, weights(tmp_path / preload, run))
         copies = list((tmp_path / preload).glob("features/*/.cache/*.f32"))
         # Two profiles of each training video.
@@ -115,7 +115,9 @@ def test_workers_train_the_same_weights(tiny, tmp_path):
     found = []
     for workers in (0, 2):
         tiny.fill(tmp_path / str(workers))
-        run = train(tiny.settings(tmp_path / str(workers), epochs=2, preload="off", workers=workers)).run
+        run = train(
+            tiny.settings(tmp_path / str(workers), epochs=2, preload="off", loader_workers=workers)
+        ).run
         found.append(weights(tmp_path / str(workers), run))
     assert same_bits(*found)
 

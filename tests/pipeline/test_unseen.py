@@ -80,7 +80,7 @@ def same_bits(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("how", [{}, {"standardize": False}, {"preload": "off", "workers": 0}])
+@pytest.mark.parametrize("how", [{}, {"standardize": False}, {"preload": "off", "loader_workers": 0}])
 def test_a_held_out_class_trains_the_weights_of_videos_it_was_cut_out_of(make, how):
     """The files of the second data set never had it: what is equal to the bit cannot have seen it."""
     held_out = {"unseen": ("stir",), "validation_groups": "^(.)", **how}
