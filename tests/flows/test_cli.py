@@ -8,8 +8,7 @@ from collections import Counter
 
 import pytest
 
-from flows import cli_options
-from flows.cli_app import app
+from flows import cli, cli_options
 from tests.flows.conftest import dataset_options
 
 COMMANDS = ("demo", "probe", "extract", "embed", "train", "evaluate", "run", "segment", "report", "doctor")
@@ -39,11 +38,11 @@ def test_help_of_an_option_is_one_line_of_text():
 
 
 @pytest.mark.parametrize(
-    "command", sorted(name for name in app.resolved_commands() if not name.startswith("-"))
+    "command", sorted(name for name in cli.app.resolved_commands() if not name.startswith("-"))
 )
 def test_no_two_options_of_a_command_share_a_name(command):
     """One of them could never be given."""
-    arguments = app[command].assemble_argument_collection() if app[command].default_command else ()
+    arguments = cli.app[command].assemble_argument_collection() if cli.app[command].default_command else ()
     names = Counter(name for one in arguments for name in one.names if name.startswith("--"))
     assert [name for name, count in names.items() if count > 1] == []
 
