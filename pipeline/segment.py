@@ -1,14 +1,14 @@
 """New videos: features, then segments by a trained model. No labels are asked for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from pipeline.dataset import StoredVideo, find_stored
 from pipeline.decode_rules import DecodeRules
-from pipeline.device import choose_device
+from pipeline.device import choose_device, videos_at_once
 from pipeline.errors import PipelineError, VideoError
 from pipeline.extract_batch import extract_batch
 from pipeline.inputs import (
@@ -60,13 +60,45 @@ def segment_batch(paths: Sequence[Path], *, settings: SegmentSettings, run: str)
 
     Features that the store lacks are extracted with the very weights the model was trained on.
     """
-    return [_timed(path, settings=settings, run=run) for path in paths]
+    extracted = _extract_together(paths, settings=settings, run=run)
+    return [_timed(path, settings=settings, run=run, extracted=extracted.get(path)) for path in paths]
 
 
-def _timed(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:
+def _extract_together(
+    paths: Sequence[Path], *, settings: SegmentSettings, run: str
+) -> Mapping[Path, VideoOutcome]:
+    """What became of videos without features where a device works on several at once; elsewhere each has its turn."""
+    try:
+        if videos_at_once(choose_device(settings.device)) == 1:
+            return {}
+        missing = [path for path in paths if _lacks_features(path, settings=settings, run=run)]
+        extraction = _extraction(settings, run)
+        outcomes = extract_batch(missing, extraction=extraction, store=settings.store) if missing else []
+    except (PipelineError, StorageError, OSError):
+        # No video's own fault: each says it when its turn comes.
+        return {}
+    return dict(zip(missing, outcomes, strict=True))
+
+
+def _lacks_features(path: Path, *, settings: SegmentSettings, run: str) -> bool:
+    try:
+        _stored(path, settings=settings, run=run)
+    except (MissingArtefactError, CorruptArtefactError):
+        return True
+    except (PipelineError, StorageError, OSError):
+        return False
+    return False
+
+
+def _timed(
+    path: Path, *, settings: SegmentSettings, run: str, extracted: VideoOutcome | None
+) -> SegmentedVideo:
+    if extracted is not None and extracted.status == "failed":
+        return SegmentedVideo(outcome=extracted, path=printable(path), prediction="")
     started = time.perf_counter()
     made = _segment_one(path, settings=settings, run=run)
-    return replace(made, outcome=replace(made.outcome, seconds=time.perf_counter() - started))
+    seconds = time.perf_counter() - started + ((extracted and extracted.seconds) or 0)
+    return replace(made, outcome=replace(made.outcome, seconds=seconds))
 
 
 def _segment_one(path: Path, *, settings: SegmentSettings, run: str) -> SegmentedVideo:
@@ -121,27 +153,37 @@ def _predict(path: Path, *, settings: SegmentSettings, run: str) -> tuple[str, S
 
 def _with_features(path: Path, *, settings: SegmentSettings, run: str) -> StoredVideo:
     """The video with the features the model wants, extracted now unless the store has them."""
-    store = Store(settings.store)
-    wanted = _inputs(store.run_folder(run))
-    # Without a wish of the user's a damaged video that was extracted already is taken as it was extracted.
-    rules = None if settings.on_corrupt == "fail" else DecodeRules(on_corrupt=settings.on_corrupt)
     try:
-        return find_stored(path, inputs=wanted, store=store, rules=rules)
+        return _stored(path, settings=settings, run=run)
     except (MissingArtefactError, CorruptArtefactError):
-        extraction = extraction_for_model(
-            read_description(store.run_folder(run)).inputs,
-            ExtractionSettings(
-                i3d_rgb=settings.i3d_rgb,
-                i3d_flow=settings.i3d_flow,
-                clip_pretrained=settings.clip_pretrained,
-                device=settings.device,
-                on_corrupt=settings.on_corrupt,
-            ),
-        )
-    check_weights(wanted, inputs_of_settings(extraction, store=store))
+        extraction = _extraction(settings, run)
     for outcome in failures(extract_batch([path], extraction=extraction, store=settings.store)):
         raise VideoError(outcome.reason)
-    return find_stored(path, inputs=wanted, store=store, rules=rules)
+    return _stored(path, settings=settings, run=run)
+
+
+def _stored(path: Path, *, settings: SegmentSettings, run: str) -> StoredVideo:
+    store = Store(settings.store)
+    # Without a wish of the user's a damaged video that was extracted already is taken as it was extracted.
+    rules = None if settings.on_corrupt == "fail" else DecodeRules(on_corrupt=settings.on_corrupt)
+    return find_stored(path, inputs=_inputs(store.run_folder(run)), store=store, rules=rules)
+
+
+def _extraction(settings: SegmentSettings, run: str) -> ExtractionSettings:
+    """How a run's features are made, with its own weights."""
+    store = Store(settings.store)
+    extraction = extraction_for_model(
+        read_description(store.run_folder(run)).inputs,
+        ExtractionSettings(
+            i3d_rgb=settings.i3d_rgb,
+            i3d_flow=settings.i3d_flow,
+            clip_pretrained=settings.clip_pretrained,
+            device=settings.device,
+            on_corrupt=settings.on_corrupt,
+        ),
+    )
+    check_weights(_inputs(store.run_folder(run)), inputs_of_settings(extraction, store=store))
+    return extraction
 
 
 @lru_cache(maxsize=1)

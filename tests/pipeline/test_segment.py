@@ -8,6 +8,7 @@ import pytest
 from pipeline import segment
 from pipeline.catalogue import open_video
 from pipeline.errors import WeightsError
+from pipeline.extract_batch import extract_batch
 from pipeline.guard import read_guarded
 from pipeline.inputs import inputs_of_model
 from pipeline.model import read_description
@@ -90,6 +91,50 @@ def test_a_video_that_decord_cannot_read_is_segmented_by_what_pyav_reads(
     monkeypatch.setattr("pipeline.extract.read_guarded", refuse)
     (again,) = segment_batch([path], settings=settings, run=tiny_run)
     assert (again.outcome.status, again.prediction) == ("skipped", made.prediction)
+
+
+def test_where_a_device_works_on_several_videos_those_without_features_are_extracted_together(
+    tiny, own_store, tiny_run, tmp_path, monkeypatch
+):
+    content = (tiny.root / "videos" / "x.mp4").read_bytes()
+    for name in ("new", "other"):
+        (tmp_path / f"{name}.mp4").write_bytes(
+            content + (16).to_bytes(4, "big") + b"free" + name.encode()[:3] * 2 + b".."
+        )
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    paths = [tmp_path / "new.mp4", tiny.root / "videos" / "x.mp4", bad, tmp_path / "other.mp4"]
+    settings = SegmentSettings(videos=paths, store=own_store, device="cpu")
+    batches = []
+
+    def extract(some, **how):
+        batches.append([path.name for path in some])
+        return extract_batch(some, **how)
+
+    monkeypatch.setattr("pipeline.segment.extract_batch", extract)
+    monkeypatch.setattr("pipeline.segment.videos_at_once", lambda _: 4)
+    made = segment_batch(paths, settings=settings, run=tiny_run)
+    assert batches == [["new.mp4", "other.mp4"]]
+    assert [one.outcome.status for one in made] == ["done", "done", "failed", "done"]
+    assert made[0].outcome.seconds > 0
+    alone = segment_batch(paths[:1], settings=settings, run=tiny_run)
+    assert (alone[0].outcome.status, alone[0].prediction) == ("skipped", made[0].prediction)
+
+
+def test_a_video_that_fails_among_others_is_tried_once(tiny, own_store, tiny_run, tmp_path, monkeypatch):
+    path = tmp_path / "new.mp4"
+    path.write_bytes((tiny.root / "videos" / "x.mp4").read_bytes() + (8).to_bytes(4, "big") + b"free")
+    monkeypatch.setattr("pipeline.segment.videos_at_once", lambda _: 4)
+    monkeypatch.setattr("pipeline.extract.read_guarded", partial(read_guarded, reader=fake_decoders.throws))
+    tries = []
+    monkeypatch.setattr(
+        "pipeline.segment.extract_batch", lambda some, **how: tries.append(some) or extract_batch(some, **how)
+    )
+    settings = SegmentSettings(videos=[path], store=own_store, device="cpu")
+    (made,) = segment_batch([path], settings=settings, run=tiny_run)
+    assert tries == [[path]]
+    assert (made.outcome.status, made.path, made.prediction) == ("failed", str(path), "")
+    assert "IndexError" in made.outcome.reason
 
 
 def test_the_whole_part_of_a_damaged_video_is_segmented_where_that_is_asked_for(
