@@ -21,9 +21,8 @@ from pipeline.windows import NOTHING, window_frames, window_starts, window_times
 
 _WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 32}
 """Windows of one forward. Four keep two cores busy; more only cost memory."""
-_SHARING_WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 64}
-"""The more windows of one forward, the fewer frames of the shared stem are computed twice; on a CPU the memory that
-more of them take costs more than that saves."""
+_SHARING_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
+"""The more windows of one forward, the fewer frames of the shared stem are computed twice."""
 _DENSE_WINDOWS_PER_BATCH = {"cpu": 16, "cuda": 64}
 """As above, but nearly all layers are shared."""
 _PICTURES_PER_BATCH = {"cpu": 16, "cuda": 256}
