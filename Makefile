@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow ops-test browser postgresql check lint types lock clean
+.PHONY: help demo test test-fast test-slow ops-test oldest-test browser postgresql check lint types lock clean
 # Two test processes; a file's tests stay in one, in order. One thread each: spinning threads of two pools cost more
 # than they give. Tests with many processes of their own run alone.
 ALONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -37,6 +37,16 @@ test-slow: .venv/installed  ## Tests that take minutes: real servers, the whole 
 ops-test: .venv/installed postgresql  ## Real parts: twenty runs on PostgreSQL, a database that goes, a Ray cluster
 	$(ALONE) -m ops
 
+# CI tests what the lock has. This takes the oldest torch that pyproject.toml promises, which many GPU machines have.
+OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+)",/\1==\2/p' pyproject.toml)
+oldest-test:  ## Fast tests of all but the flows with the oldest torch, in an environment of its own
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement requirements.lock
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST)
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(subst $(BIN),.venv-oldest/bin,$(PYTEST)) -m "not slow" tests/fact tests/pipeline tests/storage
+
 # What the tests need of the system; where it cannot be installed, those tests are skipped and say so.
 browser:
 	@command -v chromedriver > /dev/null || (apt-get update && apt-get install --yes chromium chromium-driver) > /dev/null 2>&1 \
@@ -60,4 +70,4 @@ lock:  ## Resolve the dependencies anew (needs uv)
 		--no-emit-index-url --upgrade pyproject.toml --all-extras --group dev --output-file requirements.lock
 
 clean:  ## Remove the environment and caches; stores stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
