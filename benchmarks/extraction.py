@@ -17,7 +17,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.profiler import ProfilerActivity
-from torch.profiler import profile as profile_gpu
 
+from benchmarks.gpu_trace import busy_shares
 from pipeline.clip import load_clip
 from pipeline.device import cpu_has_bf16
 from pipeline.encode import write_h264
@@ -327,49 +326,8 @@ def several(bench: Bench) -> None:
             steps_per_second=bench.at_once * steps / taken,
             frames_per_second=bench.at_once * bench.frames / taken,
             forward_share=bench.at_once * bare / taken,
-            **_busy(bench, round_of),
+            **(busy_shares(round_of) if bench.on_gpu else {}),
         )
-
-
-def _busy(bench: Bench, call: Callable[[], None]) -> dict[str, float]:
-    """Shares of the middle half of a call in which kernels ran, and kernels or copies; nothing on a CPU.
-
-    By a trace of the GPU: asking nvidia-smi five times a second took a fifth off what was measured.
-    """
-    if not bench.on_gpu:
-        return {}
-    with profile_gpu(activities=[ProfilerActivity.CUDA]) as trace:
-        call()
-        torch.cuda.synchronize(bench.device)
-    path = bench.folder / "trace.json"
-    trace.export_chrome_trace(str(path))
-    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    kernels, copies = (
-        [(event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in kinds]
-        for kinds in ({"kernel"}, {"gpu_memcpy", "gpu_memset"})
-    )
-    start, stop = min(begin for begin, _ in kernels), max(end for _, end in kernels)
-    middle = (3 * start + stop) / 4, (start + 3 * stop) / 4
-    return {
-        "kernels_busy": covered(kernels, within=middle),
-        "kernels_or_copies_busy": covered(kernels + copies, within=middle),
-    }
-
-
-def covered(spans: Iterable[tuple[float, float]], *, within: tuple[float, float]) -> float:
-    """The share of a stretch of time that spans, which may overlap, cover.
-
-    >>> covered([(0, 2), (1, 3), (5, 9)], within=(1, 6))
-    0.6
-    """
-    start, stop = within
-    total, reached = 0.0, start
-    for begin, end in sorted(spans):
-        counted = min(end, stop) - max(begin, reached)
-        if counted > 0:
-            total += counted
-            reached = min(end, stop)
-    return total / (stop - start)
 
 
 PARTS = {"forward": forward, "whole": whole, "several": several, "rounding": rounding}

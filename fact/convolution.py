@@ -109,8 +109,8 @@ class _SumOfTaps(torch.autograd.Function):
         x_ZTI, kernel_KZOI = _grouped(x_BTF, groups), _per_video(kernel_KFI, x_BTF, groups)
         own = shifts.index(0)
         if groups == 1:
-            # Into memory of its own: what a linear map returns is a view with some versions of torch and devices, and
-            # whoever takes it could not change it in place.
+            # Into memory of its own: what a linear map returns is a view with torch 2.11, which nobody could change
+            # in place.
             out_ZTO = x_ZTI.new_empty(*x_ZTI.shape[:2], kernel_KFI.shape[1])
             torch.addmm(bias, x_ZTI.flatten(0, 1), kernel_KFI[own].T, out=out_ZTO.view(-1, out_ZTO.shape[2]))
         else:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+import torch
+
 from pipeline import progress
 from pipeline.catalogue import Video, hand_to_pyav, note_decoder, note_reading, open_video
 from pipeline.decode_rules import DecodeRules
@@ -57,7 +59,7 @@ def extract_batch(
     """
     opened, rules = Store(store), extraction.decode_rules
     sets = shared_extractors(extraction, store)
-    counts = [extraction.workers or videos_at_once(one.device) for one in sets]
+    counts = [_workers_on(one.device, extraction) for one in sets]
     # In turn, so that the first videos are spread over the devices.
     teams = [
         one for turn in range(max(counts)) for one, count in zip(sets, counts, strict=True) if turn < count
@@ -90,7 +92,11 @@ def videos_per_task(extraction: ExtractionSettings) -> int:
         # Other machines, with devices of their own, and small enough to be spread over them.
         return _TASK_VIDEOS
     devices = choose_devices(extraction.device)
-    return max(_TASK_VIDEOS, 4 * sum(extraction.workers or videos_at_once(device) for device in devices))
+    return max(_TASK_VIDEOS, 4 * sum(_workers_on(device, extraction) for device in devices))
+
+
+def _workers_on(device: torch.device, extraction: ExtractionSettings) -> int:
+    return extraction.workers or videos_at_once(device)
 
 
 @lru_cache(maxsize=1)

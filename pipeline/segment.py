@@ -72,8 +72,9 @@ def _extract_together(
         if videos_at_once(choose_device(settings.device)) == 1:
             return {}
         missing = [path for path in paths if _lacks_features(path, settings=settings, run=run)]
-        extraction = _extraction(settings, run)
-        outcomes = extract_batch(missing, extraction=extraction, store=settings.store) if missing else []
+        if not missing:
+            return {}
+        outcomes = extract_batch(missing, extraction=_extraction(settings, run), store=settings.store)
     except (PipelineError, StorageError, OSError):
         # No video's own fault: each says it when its turn comes.
         return {}
